@@ -1,0 +1,51 @@
+"""The newest snapshot of each actor, for those who must answer without asking.
+
+``status`` and ``/metrics`` are made from this board alone, so that they answer with any actor wedged. Each attribute has one
+owner, who replaces it whole; the values are immutable. The board lives in the daemon's process and outlives every actor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from protocol.messages.common import Trouble
+from protocol.messages.consolidator import ConsolidatorView
+from protocol.messages.disk import DiskView
+from protocol.messages.queue import GateView, QueueCounts
+from protocol.messages.system import HttpStatus
+from protocol.messages.trainer import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The job that the trainer claimed and has not let go of."""
+
+    job: str
+    incarnation: int
+    """Of TrainerActor. A dead incarnation holds nothing, whatever stands here."""
+
+
+@dataclass(slots=True)
+class Board:
+    """One attribute per owner; None or the default until its owner has spoken."""
+
+    queue: QueueCounts = field(default_factory=QueueCounts)
+    """Owner: QueueManager. Its ``inbox`` is not used: see ``inbox_files``."""
+    queue_ready: bool = False
+    """Owner: QueueManager. True once recovery is over."""
+    gate: GateView = field(default_factory=GateView)
+    """Owner: QueueManager."""
+    held: Held | None = None
+    """Owner: QueueManager."""
+    disk: DiskView | None = None
+    """Owner: DiskMonitor."""
+    progress: Progress | None = None
+    """Owner: ControlSocket, from what TrainerActor casts."""
+    consolidator: ConsolidatorView | None = None
+    """Owner: Consolidator."""
+    http: HttpStatus | None = None
+    """Owner: MetricsExporter. None: off, or not listening."""
+    inbox_files: int = 0
+    """Owner: InboxWatcher."""
+    troubles: dict[str, Trouble] = field(default_factory=dict)
+    """Warnings by actor name; each actor sets and deletes its own."""

@@ -1,0 +1,1 @@
+"""One module per actor: what can be said to it, and what it answers."""
