@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -33,7 +34,7 @@ values = st.dictionaries(
 
 def feed_in_pieces(decoder: Decoder, data: bytes, cuts: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [payload for a, b in zip(edges, edges[1:], strict=False) for payload in decoder.feed(data[a:b])]
+    return [payload for a, b in itertools.pairwise(edges) for payload in decoder.feed(data[a:b])]
 
 
 @given(st.lists(values, max_size=6), st.lists(st.integers(0, 10_000), max_size=8))
@@ -67,7 +68,7 @@ def test_where_a_stream_is_cut_never_changes_what_is_read(data: bytes, cuts: lis
     def read(decoder: Decoder, pieces: list[int]) -> tuple[list[bytes], str | None]:
         got: list[bytes] = []
         edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in pieces)})
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in itertools.pairwise(edges):
             try:
                 got += decoder.feed(data[a:b])
             except FrameError as error:
