@@ -6,6 +6,7 @@ to begin, ``restart`` when the daemon starts again, ``home`` never: it is stampe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -29,7 +30,8 @@ def mark(
 ) -> msgspec.Meta:
     """Return the annotation of a key: its mark, its unit, and the bounds of its value."""
     bounds = {name: bound for name, bound in (("ge", ge), ("le", le), ("gt", gt), ("lt", lt)) if bound is not None}
-    return msgspec.Meta(extra={"mark": when, "unit": unit}, **bounds)  # type: ignore[arg-type]
+    make: Callable[..., msgspec.Meta] = msgspec.Meta  # its overloads do not take bounds by **
+    return make(extra={"mark": when, "unit": unit}, **bounds)
 
 
 def size(when: Mark, *, ge: int = 0) -> msgspec.Meta:

@@ -1,7 +1,7 @@
 """The durable formats of a home: HEAD, a checkpoint's manifest and ledger, a version's manifest.
 
-Each has a ``format`` number. An older program refuses a newer number (:class:`NewerFormat`); a newer one migrates forward.
-Writers live with the training process; anyone may read, with no daemon running and without torch.
+Each has a ``format`` number. An older program refuses a newer number (:class:`NewerFormat`); a newer one migrates
+forward. Writers live with the training process; anyone may read, with no daemon running and without torch.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LedgerEntry(Record, frozen=True):
 
 
 class Ledger(Record, frozen=True):
-    """What the weights of one checkpoint hold: every job committed, and the cursor of every job begun and unfinished."""
+    """What the weights of one checkpoint hold: the jobs committed, and a cursor for every job begun and unfinished."""
 
     committed: tuple[LedgerEntry, ...] = ()
     cursors: tuple[Cursor, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from protocol.messages.common import BadLine, Done, Message, Priority, Record, Request
+from protocol.messages.common import BadLine, Done, Message, Phase, Priority, Record, Request
 
 JobState = Literal["queued", "processing", "failed"]
 Outcome = Literal["trained", "failed", "cancelled", "rolled_back"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from protocol.config import Config
-from protocol.messages.common import Message, Phase, Record, Request
+from protocol.messages.common import Message, Phase, Priority, Record, Request
 
 
 class Yield(Message, frozen=True):
@@ -45,7 +45,7 @@ class Progress(Message, frozen=True):
 
     id: str | None
     file: str | None
-    priority: str | None
+    priority: Priority | None
     attempt: int
     phase: Phase | None
     step: int
