@@ -1,0 +1,1 @@
+"""Programs started by name: the demonstration, the plan, the preview."""
