@@ -1,0 +1,102 @@
+"""One question to a daemon with nothing but ``socket`` and ``json``, for commands that must answer at once.
+
+Also the bottom of the other clients: how a socket path is reached, and the two errors that all clients raise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from struct import pack
+from typing import Any
+
+PATH_LIMIT = 107
+"""Bytes of a Unix socket path that fit into the kernel's ``sun_path``, beside the NUL."""
+
+GRACE = 2.0
+"""Seconds that a client waits past its own deadline: so the server's typed failure comes first."""
+
+
+class NoDaemon(Exception):
+    """Nothing listens at this socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no daemon at {path}")
+        self.path = path
+
+
+class Failed(Exception):
+    """The daemon answered with a failure, or the connection to it broke. ``code`` is one of ``protocol.wire.Code``."""
+
+    def __init__(self, code: str, message: str, detail: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.detail = detail
+
+
+def open_socket(path: str | os.PathLike[str], timeout: float) -> socket.socket:
+    """Return a connected socket, whatever the length of the path, that gives up after ``timeout`` seconds.
+
+    Raises:
+        NoDaemon: there is no socket, or nobody listens on it.
+        Failed: we may not (``not_allowed``), or it does not accept in time (``timed_out``).
+    """
+    name = os.fspath(path)
+    folder = -1
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # A non-blocking connect does not wait for room in the backlog: so block, with the kernel's own time limit.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", int(timeout), int(timeout % 1 * 1e6) or 1))
+        address = name
+        if len(os.fsencode(name)) > PATH_LIMIT:
+            parent, _, last = name.rpartition("/")
+            folder = os.open(parent or ".", os.O_PATH | os.O_DIRECTORY)
+            address = f"/proc/self/fd/{folder}/{last}"
+        sock.connect(address)
+        sock.settimeout(timeout)
+    except OSError as error:
+        sock.close()
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
+            raise NoDaemon(name) from error
+        if isinstance(error, PermissionError):
+            raise Failed("not_allowed", f"{name}: permission denied; it belongs to another user") from error
+        if isinstance(error, BlockingIOError | TimeoutError):
+            raise Failed("timed_out", f"the daemon at {name} does not accept connections") from error
+        raise Failed("connection_lost", f"{name}: {error}") from error
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return sock
+
+
+def ask(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], timeout: float = 5.0) -> Any:
+    """Send one request and return the body of its reply, as plain data.
+
+    Raises:
+        NoDaemon: nothing listens there.
+        Failed: the daemon refused or failed, did not answer in time, or the connection broke.
+    """
+    hello = {"type": "hello", "min": 1, "max": 1, "client": "quick/1.0"}
+    # Unique among all that this server remembers: a repeated id would be answered from memory.
+    request = {"type": "request", "id": "q" + os.urandom(12).hex(), "to": to, "timeout": timeout, "body": body}
+    sock = open_socket(socket_path, timeout + GRACE)
+    try:
+        sock.sendall(f"{json.dumps(hello)}\n{json.dumps(request)}\n".encode())
+        with sock.makefile("rb") as lines:
+            for line in lines:
+                frame = json.loads(line)
+                if frame["type"] == "reply":
+                    return frame["body"]
+                if frame["type"] == "error":
+                    raise Failed(frame["code"], frame["message"], frame.get("detail"))
+    except TimeoutError as error:
+        raise Failed(
+            "timed_out", f"no answer from {to} within {timeout:g} s; whether it was done is unknown"
+        ) from error
+    except OSError as error:
+        raise Failed("connection_lost", f"the connection broke: {error}") from error
+    finally:
+        sock.close()
+    raise Failed("connection_lost", "the daemon closed the connection before it answered")

@@ -1,0 +1,244 @@
+"""The envelopes of the wire: what a connection carries around the messages of the actors.
+
+The client speaks first, with a hello; the server answers with the agreed version. Then requests, casts and
+subscriptions go one way, replies, failures and events the other, in any order: an ``id`` of the client's choice pairs
+an answer with its request. A request whose id, addressee and body came before is answered from memory, not done again,
+so a new request needs a new id. Unknown fields are refused everywhere.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from protocol.framing import Encoding
+
+VERSION: Final = 1
+"""The one version of the protocol that this code speaks."""
+
+LONGEST_TIMEOUT: Final = 366 * 86400.0
+"""No request may wait longer than this, in seconds."""
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+ActorName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Timeout = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TIMEOUT)]
+Topics = Annotated[list[str], msgspec.Meta(min_length=1, max_length=32)]
+
+
+class Code:
+    """Codes of :class:`ErrorFrame` that the wire itself uses. An actor's refusal brings its own."""
+
+    # The connection: it is closed after these.
+    BAD_HELLO: Final = "bad_hello"
+    """The first message was no hello."""
+    HELLO_TIMEOUT: Final = "hello_timeout"
+    """No hello came in time."""
+    INCOMPATIBLE: Final = "incompatible"
+    """No version in common; the message says which side is old."""
+    BAD_FRAME: Final = "bad_frame"
+    """A length of zero or over the limit, or a line over it."""
+    FRAME_TIMEOUT: Final = "frame_timeout"
+    """A message was begun and not finished in time."""
+    NOT_ALLOWED: Final = "not_allowed"
+    """Another user's process: only the owner and root may command."""
+    FULL: Final = "full"
+    """Too many connections."""
+    # One message: the connection goes on.
+    BAD_MESSAGE: Final = "bad_message"
+    """Malformed, of an unknown type, or with an unknown field."""
+    BUSY: Final = "busy"
+    """Too much in flight on this connection. Nothing was done."""
+    UNKNOWN_ACTOR: Final = "unknown_actor"
+    """No actor bears this name."""
+    UNKNOWN_TOPIC: Final = "unknown_topic"
+    REPLY_TOO_LARGE: Final = "reply_too_large"
+    """It was done, but the answer is over the limit of one message."""
+    # The actor: the outcomes of a call (gen_server:call/3 exits).
+    NOT_RUNNING: Final = "not_running"
+    RESTARTING: Final = "restarting"
+    STOPPING: Final = "stopping"
+    MAILBOX_FULL: Final = "mailbox_full"
+    TIMED_OUT: Final = "timed_out"
+    """No answer in time. Whether it was done is unknown."""
+    CONNECTION_LOST: Final = "connection_lost"
+    """The connection broke before the answer. Whether it was done is unknown."""
+    HANDLER_FAILED: Final = "handler_failed"
+    """The actor met an exception in handling this."""
+
+
+CLOSING: Final = frozenset(
+    {
+        Code.BAD_HELLO,
+        Code.HELLO_TIMEOUT,
+        Code.INCOMPATIBLE,
+        Code.BAD_FRAME,
+        Code.FRAME_TIMEOUT,
+        Code.NOT_ALLOWED,
+        Code.FULL,
+    }
+)
+"""Failures without an id after which the server closes the connection."""
+
+NOTHING_DONE: Final = frozenset(
+    {
+        Code.BUSY,
+        Code.UNKNOWN_ACTOR,
+        Code.BAD_MESSAGE,
+        Code.NOT_RUNNING,
+        Code.RESTARTING,
+        Code.STOPPING,
+        Code.MAILBOX_FULL,
+    }
+)
+"""Failures after which the actor certainly did nothing, so that the same request may be tried again."""
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+    """One message of a connection."""
+
+
+# ---------------------------------------------------------------- from the client
+
+
+class HelloFrame(Frame, frozen=True, tag="hello"):
+    """The first message of a connection: the versions that the client speaks, and who it is (``name/1.0``)."""
+
+    min: int
+    max: int
+    client: Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class RequestFrame(Frame, frozen=True, tag="request"):
+    """Ask an actor; the answer is a reply or an error with the same id. ``timeout`` is in seconds."""
+
+    id: Id
+    to: ActorName
+    body: msgspec.Raw
+    timeout: Timeout = 5.0
+
+
+class CastFrame(Frame, frozen=True, tag="cast"):
+    """Tell an actor something. Not answered, except by an error without an id if nobody can take it."""
+
+    to: ActorName
+    body: msgspec.Raw
+
+
+class SubscribeFrame(Frame, frozen=True, tag="subscribe"):
+    """Receive the events of these topics from now on. Acknowledged by a reply with an empty body (null)."""
+
+    id: Id
+    topics: Topics
+
+
+# ---------------------------------------------------------------- from the server
+
+
+class WelcomeFrame(Frame, frozen=True, tag="welcome"):
+    """The answer to a hello. ``instance`` differs after each start of the server: its memory of answers is new."""
+
+    version: int
+    server: str
+    pid: int
+    instance: str
+
+
+class ReplyFrame(Frame, frozen=True, tag="reply"):
+    """The answer to a request."""
+
+    id: str
+    body: msgspec.Raw
+
+
+class ErrorFrame(Frame, frozen=True, tag="error"):
+    """A typed failure: of the request with this id, or without an id of the connection or of a cast."""
+
+    code: str
+    message: str
+    id: str | None = None
+    detail: Any = None
+
+
+class EventFrame(Frame, frozen=True, tag="event"):
+    """One event of a subscription."""
+
+    id: str
+    topic: str
+    at: datetime
+    data: dict[str, Any]
+
+
+class LaggedFrame(Frame, frozen=True, tag="lagged"):
+    """At this place of the subscription, ``missed`` events were dropped because they were not read in time."""
+
+    id: str
+    missed: int
+
+
+ClientFrame = HelloFrame | RequestFrame | CastFrame | SubscribeFrame
+ServerFrame = WelcomeFrame | ReplyFrame | ErrorFrame | EventFrame | LaggedFrame
+
+
+class MalformedMessage(Exception):
+    """A complete payload that is not a message of the wire. ``id`` is the request's, where it could be read."""
+
+    def __init__(self, text: str, id: str | None = None) -> None:
+        super().__init__(text)
+        self.id = id
+
+
+class _OnlyId(msgspec.Struct):
+    id: Id
+
+
+class Codec:
+    """Reads and writes payloads in one encoding. Stateless; one for each encoding in :data:`CODECS`."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        module = msgspec.json if encoding == "json" else msgspec.msgpack
+        self.encoding = encoding
+        self._encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder = module.Encoder()
+        self._from_client: Any = module.Decoder(ClientFrame)
+        self._from_server: Any = module.Decoder(ServerFrame)
+        self._decode: Any = module.decode
+        self._id: Any = module.Decoder(_OnlyId)
+
+    def body(self, message: Any) -> msgspec.Raw:
+        """Return a message as it stands inside an envelope."""
+        return msgspec.Raw(self._encoder.encode(message))
+
+    def decode_body(self, body: msgspec.Raw | bytes, kind: Any) -> Any:
+        """Return the message inside an envelope.
+
+        Raises:
+            MalformedMessage: it is not of that type; the text says where and why.
+        """
+        try:
+            return self._decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedMessage(str(error)) from error
+
+    def from_client(self, payload: bytes) -> ClientFrame:
+        """Return what a client sent, or raise :class:`MalformedMessage`."""
+        return self._envelope(self._from_client, payload)  # type: ignore[no-any-return]
+
+    def from_server(self, payload: bytes) -> ServerFrame:
+        """Return what a server sent, or raise :class:`MalformedMessage`."""
+        return self._envelope(self._from_server, payload)  # type: ignore[no-any-return]
+
+    def _envelope(self, decoder: Any, payload: bytes) -> Any:
+        try:
+            return decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedMessage(str(error), self._id_of(payload)) from error
+
+    def _id_of(self, payload: bytes) -> str | None:
+        try:
+            return self._id.decode(payload).id  # type: ignore[no-any-return]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+
+CODECS: Final[dict[Encoding, Codec]] = {"msgpack": Codec("msgpack"), "json": Codec("json")}
