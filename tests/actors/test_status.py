@@ -1,0 +1,152 @@
+"""`status` is a pure function of snapshots: each state, and the order in which they win."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from actors.board import Board, Held
+from actors.status import CONSOLIDATOR_LEASE, Surroundings, status
+from protocol.messages.common import Trouble
+from protocol.messages.disk import DiskView
+from protocol.messages.queue import GateView, QueueCounts
+from protocol.messages.system import TreeNode
+from protocol.messages.trainer import Progress
+
+
+def leaf(name: str, state: str = "running", restarts: int = 0, last_exit: str | None = None) -> TreeNode:
+    return TreeNode(
+        id=name,
+        kind="worker",
+        status=state,
+        restarts=restarts,
+        last_exit=last_exit,
+        uptime_s=1.0,
+        mailbox=0,
+        pid=77 if name == "TrainerActor" else None,
+        children=[],
+    )
+
+
+def around(trainer: str = "running", stopping: str | None = None, last_exit: str | None = None) -> Surroundings:
+    root = msgspec.structs.replace(
+        leaf("root"),
+        kind="supervisor",
+        children=[leaf("QueueManager", restarts=2), leaf("TrainerActor", trainer, 3, last_exit)],
+    )
+    return Surroundings(pid=1, uptime_s=2.0, home="/home", stopping=stopping, tree=root)
+
+
+def progress(**changes: object) -> Progress:
+    base = Progress(
+        id="j1",
+        file="x.jsonl",
+        priority="high",
+        attempt=1,
+        phase="training",
+        step=3,
+        steps_total=9,
+        samples_done=30,
+        samples_total=90,
+        tokens=100,
+        loss=2.5,
+        tokens_per_s=50.0,
+        eta_s=2.0,
+        global_step=13,
+        version=4,
+        behind_steps=3,
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+def board(**changes: object) -> Board:
+    made = Board(queue_ready=True, progress=progress())
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+BUSY = {"held": Held("j1", 1), "queue": QueueCounts(processing=1, normal=2)}
+WAITING = {"queue": QueueCounts(normal=2)}
+
+
+def test_training_with_its_job() -> None:
+    now = status(board(**BUSY, inbox_files=5), around())
+    assert (now.state, now.reason) == ("training", None)
+    assert now.job is not None
+    assert (now.job.file, now.job.priority, now.job.phase, now.job.step) == ("x.jsonl", "high", "training", 3)
+    assert now.queue == QueueCounts(inbox=5, normal=2, processing=1)
+    assert now.trainer_pid == 77
+    assert (now.model.version, now.model.step, now.model.behind_steps) == (4, 13, 3)
+    assert now.restarts == 5, "supervisors are not counted beside their children"
+
+
+@pytest.mark.parametrize("state", ["starting", "restarting", "cooling_down", "stopped"])
+def test_never_training_without_a_live_trainer(state: str) -> None:
+    now = status(board(**BUSY), around(state, last_exit="killed by signal 9"))
+    assert now.state == "blocked"
+    assert now.job is None
+    assert now.trainer_pid is None
+    assert now.reason is not None
+    assert "trainer" in now.reason
+    assert "stokehold" in now.reason, "a blocked reason prints the command that ends it"
+
+
+def test_order_in_which_states_win() -> None:
+    everything = board(**BUSY, gate=GateView(paused=True, disk="3 GiB free"), queue_ready=False)
+    assert status(everything, around(stopping="SIGTERM")).state == "stopping"
+    assert status(everything, around()).state == "starting"
+    everything.queue_ready = True
+    assert status(everything, around()).state == "paused"
+    everything.gate = GateView(disk="3 GiB free")
+    everything.held = None
+    everything.queue = QueueCounts(normal=1)
+    assert status(everything, around()).state == "blocked"
+
+
+def test_blocked_by_disk_says_what_ends_it() -> None:
+    now = status(board(**WAITING, gate=GateView(disk="3 GiB free, 10 GiB needed")), around())
+    assert now.state == "blocked"
+    assert now.reason is not None
+    assert "3 GiB free" in now.reason
+    assert "stokehold config reload" in now.reason
+
+
+def test_a_held_file_that_waits_for_disk_is_blocked() -> None:
+    now = status(
+        board(**BUSY, progress=progress(blocked="no room for a checkpoint", remedy="stokehold doctor")), around()
+    )
+    assert (now.state, now.reason) == ("blocked", "no room for a checkpoint (stokehold doctor)")
+    assert now.job is not None
+
+
+def test_trained_and_awaiting_its_checkpoint_is_still_training() -> None:
+    now = status(board(held=None, queue=QueueCounts(processing=1)), around())
+    assert now.state == "training"
+
+
+def test_consolidating_while_the_lease_is_held() -> None:
+    assert status(board(gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
+    assert status(board(**WAITING, gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
+
+
+def test_idle_with_trouble_warns_and_is_not_blocked() -> None:
+    now = status(
+        board(
+            troubles={"MetricsExporter": Trouble("port 9464 is taken", "set http.port")},
+            disk=DiskView(
+                free_bytes=5,
+                total_bytes=10,
+                free_inodes=1,
+                level="low",
+                refuse_below=1,
+                warn_below=6,
+                reserved_bytes=0,
+            ),
+        ),
+        around("cooling_down", last_exit="no such model"),
+    )
+    assert now.state == "idle"
+    assert any("port 9464" in warning and "set http.port" in warning for warning in now.warnings)
+    assert any("disk low" in warning for warning in now.warnings)
+    assert any("no such model" in warning for warning in now.warnings)
