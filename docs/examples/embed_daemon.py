@@ -1,0 +1,42 @@
+"""The whole daemon inside another asyncio app: feed it a file, watch the steps, use the model, leave.
+
+Run: python docs/examples/embed_daemon.py HOME FILE.jsonl
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+from actors.daemon import open_daemon
+from protocol.config import Config, DiskSection, HttpSection
+from protocol.messages.queue import HistoryEntry, WaitAccepted, WaitFinished
+
+ID = "0000000000000000000example"
+
+
+async def heartbeat() -> None:
+    """Your app's own work goes on beside the daemon."""
+    while True:
+        await asyncio.sleep(1)
+
+
+async def main(home: Path, file: Path) -> HistoryEntry:
+    config = Config(disk=DiskSection(refuse_below=1 << 30, warn_below=2 << 30), http=HttpSection(port=-1))
+    work = asyncio.create_task(heartbeat())
+    async with open_daemon(home, config) as daemon:
+        aside = daemon.home.inbox / f".{file.name}.tmp"
+        shutil.copyfile(file, aside)
+        aside.rename(daemon.home.inbox / f"@{ID}-normal@{file.name}")
+        queue = daemon.tree.ref("QueueManager")
+        accepted = await queue.call(WaitAccepted(ID), timeout=60)
+        trained = await queue.call(WaitFinished(accepted.id), timeout=600)
+    work.cancel()
+    return trained
+
+
+if __name__ == "__main__":
+    entry = asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    print(f"{entry.file}: {entry.outcome}, {entry.samples} samples, loss {entry.first_loss} -> {entry.last_loss}")
