@@ -1,0 +1,1 @@
+"""Training: `actor.py` is the daemon's end; all else runs in training processes."""
