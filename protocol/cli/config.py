@@ -1,0 +1,119 @@
+"""``stokehold config``: check a file, show what is in force, reload."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from protocol.cli.commands import subcommands
+from protocol.cli.failure import BAD_CONFIG, FAILED, CommandFailed
+from protocol.cli.folder import home_folder
+from protocol.cli.paint import count, paint
+from protocol.cli.talk import ask, print_json, say
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    words = subcommands(
+        parser,
+        check="read a file as the daemon would; exit 78 if it would be refused (needs no daemon)",
+        show="the settings in force, and where each came from",
+        reload="read the file again; apply all of it or nothing",
+    )
+    words["check"].add_argument("file", nargs="?", metavar="FILE", help="default: HOME/stokehold.toml")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the word below ``config`` says."""
+    return {"check": _check, "show": _show, "reload": _reload}[options.action](options)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from protocol.settings import ConfigError, load
+
+    path = Path(options.file) if options.file else home_folder(options).settings
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        if options.json:
+            problems = [{"where": p.where, "key": p.key, "message": p.message} for p in error.problems]
+            print_json({"valid": False, "problems": problems})
+        raise CommandFailed(
+            "\n".join([f"{path} would be refused:", *map(str, error.problems)]),
+            f"correct it and say again: stokehold config check {path}",
+            BAD_CONFIG,
+        ) from error
+    given = sum(origin not in ("default", "command line") for origin in loaded.origins.values())
+    if options.json:
+        print_json({"valid": True, "problems": [], "home": str(loaded.home)})
+    else:
+        print(f"{path} is sound: {count(given, 'setting')} given, the others at their defaults; home {loaded.home}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from protocol.messages.system import ShowConfig
+
+    shown = ask(options, "ControlSocket", ShowConfig())
+    if options.json:
+        print_json(shown)
+        return 0
+    print(paint(f"# revision {shown.revision}", "dim"))
+    for section, values in shown.values.items():
+        if section == "supervision":
+            for child, keys in values.items():
+                set_here = {key: value for key, value in keys.items() if value is not None}
+                _print_table(f"{section}.{child}", set_here, shown.origins)
+        else:
+            _print_table(section, values, shown.origins)
+    return 0
+
+
+def _print_table(name: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+    print(f"\n{paint(f'[{name}]', 'bold')}")
+    lines = [
+        (f"{key} = {_toml(f'{name}.{key}', value)}", origins.get(f"{name}.{key}", "default"))
+        for key, value in values.items()
+    ]
+    width = min(max((len(text) for text, _ in lines), default=0), 48)
+    for text, origin in lines:
+        print(f"{text:<{width}}  {paint(f'# {origin}', 'dim')}" if origin != "default" else text)
+
+
+def _toml(key: str, value: Any) -> str:
+    """Return a value as it would stand in the file."""
+    import json
+
+    from protocol.keys import child_keys, sections
+    from protocol.units import format_duration, format_size
+
+    section, _, name = key.rpartition(".")
+    known = child_keys() if section.startswith("supervision.") else sections().get(section, {})
+    unit = known[name].unit if name in known else "plain"
+    if unit == "bytes":
+        return f'"{format_size(value)}"'
+    if unit == "seconds":
+        return f'"{format_duration(value)}"'
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from protocol.messages.system import ReloadConfig
+
+    result = ask(options, "SignalHandler", ReloadConfig(), 30.0)
+    if options.json:
+        print_json(result)
+    if result.applied:
+        if not options.json:
+            say(
+                f"revision {result.revision}: "
+                + (f"changed {', '.join(result.changed)}" if result.changed else "nothing had changed")
+            )
+        return 0
+    raise CommandFailed(
+        "\n".join([f"nothing was changed: {result.reason}", *result.standing_in_the_way]),
+        "put these back, or stop the daemon and start it again"
+        if result.standing_in_the_way
+        else "check the file: stokehold config check",
+        FAILED,
+    )

@@ -1,0 +1,82 @@
+"""``stokehold events``: what happens, as it happens.
+
+Events are not kept, so this shows those from now on; what happened before stands in ``stokehold logs``. It ends with
+the daemon; with ``-f`` it waits for the daemon to come back and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from protocol.cli.failure import no_daemon, refused
+from protocol.cli.log_line import fields
+from protocol.cli.paint import clean, paint
+from protocol.cli.place import Place
+from protocol.cli.talk import place_of
+from protocol.client import Client, Failed, Lagged, NoDaemon
+from protocol.messages.common import TailEvent
+from protocol.wire import Code
+
+TOPICS = ("state", "queue", "crashes", "lifecycle")
+ALL = ("state", "steps", "queue", "crashes", "logs", "lifecycle")
+_COLOURS = {"crashes": "red", "lifecycle": "yellow", "queue": "cyan", "state": "green"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--follow", action="store_true", help="go on after the daemon has ended and is back")
+    parser.add_argument("--topic", action="append", choices=ALL, help=f"may be repeated; default: {', '.join(TOPICS)}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print events until the daemon ends, or for ever."""
+    place = place_of(options)
+    topics = options.topic or list(TOPICS)
+    for event in _events(place, topics, follow=options.follow):
+        if isinstance(event, Lagged):
+            print(
+                paint(f"... {event.missed:,} events were missed: this reads too slowly", "dim", stream=sys.stderr),
+                file=sys.stderr,
+            )
+        elif options.json:
+            import msgspec
+
+            print(msgspec.json.encode(event).decode(), flush=True)
+        else:
+            print(_line(event), flush=True)
+    return 0
+
+
+def _events(place: Place, topics: list[str], *, follow: bool) -> Iterator[TailEvent | Lagged]:
+    begun = False
+    while True:
+        try:
+            with Client.connect(place.socket) as client, client.subscribe(topics) as subscription:
+                if not begun:
+                    # Whoever starts this and then makes something happen must know from when on it is seen.
+                    _note("listening")
+                begun = True
+                yield from subscription
+        except NoDaemon as error:
+            if not (begun and follow):
+                raise no_daemon(place.socket, place.home) from error
+        except Failed as error:
+            if not (begun and follow and error.code in (Code.CONNECTION_LOST, Code.TIMED_OUT, Code.STOPPING)):
+                raise refused(error) from error
+        if not follow:
+            return
+        time.sleep(0.5)
+
+
+def _note(text: str) -> None:
+    print(paint(text, "dim", stream=sys.stderr), file=sys.stderr, flush=True)
+
+
+def _line(event: TailEvent) -> str:
+    moment = paint(event.at.astimezone().strftime("%H:%M:%S.%f")[:-3], "dim")
+    data: dict[str, Any] = dict(event.data)
+    said = clean(str(data.pop("event", data.pop("kind", ""))))
+    return f"{moment}  {paint(f'{event.topic:<9}', _COLOURS.get(event.topic, 'dim'))}  {said}{fields(data)}"

@@ -1,0 +1,54 @@
+"""How a command ends when it does not succeed: what happened, where, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from protocol.quick import Failed
+
+FAILED = 1
+MISUSE = 2
+NO_DAEMON = 3
+INTERRUPTED = 130
+BAD_CONFIG = 78
+"""``EX_CONFIG`` of ``sysexits.h``: a service manager need not start again what is configured wrongly."""
+
+_AGAIN = "say it again in a moment; what the daemon does: stokehold status"
+_LOOK = "see what became of it: stokehold status"
+_NEXT = {
+    "not_running": "why: stokehold tree, and stokehold logs",
+    "restarting": _AGAIN,
+    "mailbox_full": _AGAIN,
+    "busy": _AGAIN,
+    "full": "too many clients are connected; close some, or raise control.max_connections",
+    "stopping": "it is on its way out; afterwards: stokehold run",
+    "timed_out": _LOOK,
+    "connection_lost": _LOOK,
+    "reply_too_large": "ask for less, or raise control.max_frame",
+    "handler_failed": "this is a fault in stokehold; its traceback: stokehold logs",
+    "not_allowed": "only the owner of the daemon and root may command it",
+    "incompatible": "run the command line of the same version as the daemon",
+    "unknown_actor": "is the daemon of the same version? See: stokehold tree",
+}
+
+
+class CommandFailed(Exception):
+    """Ends the command. ``main`` prints ``what`` and, below it, what to do ``next``, and exits with ``code``."""
+
+    def __init__(self, what: str, next: str = "", code: int = FAILED) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next = next
+        self.code = code
+
+
+def no_daemon(socket: str, home: str | None) -> CommandFailed:
+    """Nobody listens at this socket."""
+    start = f"stokehold run --home {home}" if home else "stokehold run"
+    return CommandFailed(f"no daemon answers at {socket}", f"start one with: {start}", NO_DAEMON)
+
+
+def refused(error: Failed) -> CommandFailed:
+    """The daemon answered with a failure, or the connection broke. An actor's own refusal says itself what to do."""
+    return CommandFailed(error.message, _NEXT.get(error.code, ""))

@@ -1,0 +1,58 @@
+"""The entry point. ``status`` goes straight through; every other command is looked up, imported and run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from protocol.cli.failure import FAILED, INTERRUPTED, CommandFailed
+from protocol.cli.paint import paint
+
+BROKEN_PIPE = 141
+"""What a shell reports of a program that SIGPIPE ended: nobody reads our output any more."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 misuse, 3 no daemon at this socket."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except CommandFailed as failure:
+        return _tell(failure)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out; let it have somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if "status" in words:
+        from protocol.cli import status
+
+        if (plain := status.plain_options(words)) is not None:
+            return status.run(plain)
+    from protocol.cli import commands
+
+    return commands.run(words)
+
+
+def _tell(failure: CommandFailed) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        failure = CommandFailed(f"cannot write the output: {error.strerror}", failure.what, FAILED)
+    lines = failure.what.splitlines() or [""]
+    print(paint("stokehold:", "red", "bold", stream=sys.stderr), *lines[:1], file=sys.stderr)
+    for line in lines[1:]:
+        print(f"  {line}", file=sys.stderr)
+    for line in failure.next.splitlines():
+        print(paint("  →", "dim", stream=sys.stderr), line, file=sys.stderr)
+    return failure.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

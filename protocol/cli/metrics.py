@@ -1,0 +1,75 @@
+"""``stokehold metrics``: what Prometheus sees, fetched from where ``status`` says that it is served."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import math
+import re
+from typing import Any
+
+from protocol.cli.failure import CommandFailed
+from protocol.cli.place import find_place
+from protocol.cli.status import fetch
+
+_SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+\S+)?")
+_LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """``metrics`` has no options of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the metrics in Prometheus' text format, or its samples as a list of JSON objects."""
+    address = fetch(find_place(options.home, options.socket))["http"]
+    if address is None:
+        raise CommandFailed(
+            "the daemon serves no HTTP now", "see its warnings: stokehold status (http.port = -1 turns it off)"
+        )
+    text = _get(address["host"], address["port"])
+    if options.json:
+        print(json.dumps([sample for line in text.splitlines() if (sample := parse(line))], indent=2))
+    else:
+        print(text, end="" if text.endswith("\n") else "\n")
+    return 0
+
+
+def _get(host: str, port: int) -> str:
+    where = f"http://{host}:{port}/metrics"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    connection = http.client.HTTPConnection(reachable, port, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise CommandFailed(f"{where}: {error}", "see: stokehold tree, stokehold logs") from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        raise CommandFailed(f"{where} answered {response.status}", "see: stokehold logs")
+    return body.decode()
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """Return one sample of the text format, or None for a comment. JSON has no NaN and no infinity: they are null."""
+    found = _SAMPLE.fullmatch(line.strip())
+    if line.startswith("#") or not found:
+        return None
+    name, labels, value = found.groups()
+    number = float(value)
+    return {
+        "name": name,
+        "labels": {
+            key: _ESCAPED.sub(lambda m: "\n" if m[1] == "n" else m[1], text)
+            for key, text in _LABEL.findall(labels or "")
+        },
+        "value": number if math.isfinite(number) else None,
+    }
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    return "\n" if escape[1] == "n" else escape[1]

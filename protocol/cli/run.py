@@ -1,0 +1,53 @@
+"""``stokehold run``: become the daemon.
+
+The process is replaced by ``python -P -m supervisor``, so pid, terminal and signals stay as they are, and nothing of
+the command line lives on in it. ``-P`` keeps a folder named ``supervisor`` in the current directory from being run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from protocol.cli.failure import BAD_CONFIG, MISUSE, CommandFailed
+from protocol.cli.place import find_home
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; default: HOME/stokehold.toml")
+    parser.add_argument("--backend", choices=("asyncio", "trio"), help="the event loop; default: what the file says")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replace this process by the daemon."""
+    words: list[str] = []
+    if options.backend:
+        words += ["--backend", options.backend]
+    if options.config is not None:
+        if not os.access(options.config, os.R_OK) or Path(options.config).is_dir():
+            raise CommandFailed(
+                f"cannot read the configuration file {options.config}",
+                "name a TOML file, or make a home that has one: stokehold init DIR",
+                BAD_CONFIG,
+            )
+        words += ["--config", options.config]
+    home = options.home or os.environ.get("STOKEHOLD_HOME") if options.config else find_home(options.home)
+    if home:
+        words += ["--home", home]
+    elif not options.config:
+        raise CommandFailed(
+            "nothing says what to run: no CONFIG, no home, and the current folder is not one",
+            "stokehold run CONFIG, or stokehold run --home DIR; make a new home with: stokehold init DIR",
+            MISUSE,
+        )
+    become("supervisor", words)
+
+
+def become(module: str, words: list[str]) -> NoReturn:
+    """Replace this process by ``python -P -m MODULE WORDS``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *words])

@@ -1,0 +1,20 @@
+"""``stokehold protocol schema``: everything that can be said, as JSON Schema."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from protocol.cli.commands import subcommands
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    subcommands(parser, schema="the JSON Schema of all messages, made from their types (needs no daemon)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the schema."""
+    from protocol.schema import schema
+
+    print(json.dumps(schema(), indent=2))
+    return 0
