@@ -17,24 +17,23 @@ from protocol.messages.queue import HistoryEntry, WaitAccepted, WaitFinished
 ID = "0000000000000000000example"
 
 
-async def heartbeat() -> None:
-    """Your app's own work goes on beside the daemon."""
-    while True:
-        await asyncio.sleep(1)
+async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Your app's own work, which goes on beside the daemon."""
+    writer.write(b"hello\n")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def main(home: Path, file: Path) -> HistoryEntry:
     config = Config(disk=DiskSection(refuse_below=1 << 30, warn_below=2 << 30), http=HttpSection(port=-1))
-    work = asyncio.create_task(heartbeat())
-    async with open_daemon(home, config) as daemon:
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server, open_daemon(home, config) as daemon:
         aside = daemon.home.inbox / f".{file.name}.tmp"
         shutil.copyfile(file, aside)
         aside.rename(daemon.home.inbox / f"@{ID}-normal@{file.name}")
         queue = daemon.tree.ref("QueueManager")
         accepted = await queue.call(WaitAccepted(ID), timeout=60)
-        trained = await queue.call(WaitFinished(accepted.id), timeout=600)
-    work.cancel()
-    return trained
+        return await queue.call(WaitFinished(accepted.id), timeout=600)
 
 
 if __name__ == "__main__":
