@@ -1,0 +1,132 @@
+"""The one seam where asyncio and trio differ (with ``backend_trio.py``, imported only where trio runs).
+
+Everything else in the library is written against five operations: a one-shot waiter on a native future, starting a
+task that nobody's scope owns, a timer, the task now running, and the stack of a task. The waiter is native because
+``anyio.Event`` alone costs half of a call's round trip.
+
+Tasks are started outside of any task group (``loop.create_task``, trio's system nursery), since a task group cannot be
+left while a member refuses to end, and this library promises to name such a member and go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Protocol
+
+from anyio.lowlevel import RunVar
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Waiter(Protocol):
+    """Something that one task awaits and anybody on the loop wakes, once. Waking twice, or before, is harmless."""
+
+    def wake(self) -> None: ...
+
+    def __await__(self) -> Generator[Any, Any, None]: ...
+
+
+class TimerHandle(Protocol):
+    """A timer that has not fired yet, or has; cancelling a fired one is harmless."""
+
+    def cancel(self) -> None: ...
+
+
+class Backend(Protocol):
+    """What the library needs from the event loop that runs it."""
+
+    def waiter(self) -> Waiter: ...
+
+    def spawn(self, main: Main, name: str) -> object:
+        """Start a task owned by nobody; ``main`` must not raise. Returns the task, for :meth:`stack_of`."""
+
+    def current_task(self) -> object: ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle: ...
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Run a callback on the loop, from any thread. Does nothing once the loop has ended."""
+
+    def stack_of(self, task: object) -> str:
+        """Where a task that is not running waits, formatted like a traceback; innermost frame last."""
+
+    async def checkpoint(self) -> None:
+        """Let other tasks run once. A cancellation may be delivered here."""
+
+
+_backend: RunVar[Backend | None] = RunVar("supervisor backend")
+
+
+def current_backend() -> Backend:
+    """Return the backend of the running event loop. Raises ``anyio.NoEventLoopError`` outside of one."""
+    backend = _backend.get(None)
+    if backend is None:
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_run():
+            from supervisor.backend_trio import TrioBackend
+
+            backend = TrioBackend()
+        else:
+            backend = AsyncioBackend()
+        _backend.set(backend)
+    return backend
+
+
+def stack_text(coroutine: Any) -> str:
+    """Format the frames of a suspended coroutine, outermost first."""
+    lines: list[str] = []
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            break
+        lines.extend(traceback.format_list(traceback.StackSummary.extract([(frame, frame.f_lineno)])))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "".join(lines)
+
+
+class _AsyncioWaiter(asyncio.Future[None]):
+    """The future itself is the waiter: no object in between."""
+
+    def wake(self) -> None:
+        if not self.done():
+            self.set_result(None)
+
+
+class AsyncioBackend:
+    """asyncio, with whatever loop is running."""
+
+    __slots__ = ("_loop", "_tasks")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        # The loop itself holds its tasks only weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def waiter(self) -> Waiter:
+        return _AsyncioWaiter(loop=self._loop)
+
+    def spawn(self, main: Main, name: str) -> object:
+        task = self._loop.create_task(main(), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def current_task(self) -> object:
+        return asyncio.current_task(self._loop)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
+        return self._loop.call_later(seconds, callback)
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback)
+
+    def stack_of(self, task: object) -> str:
+        assert isinstance(task, asyncio.Task)
+        return stack_text(task.get_coro())
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)

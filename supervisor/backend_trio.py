@@ -1,0 +1,130 @@
+"""The trio half of the seam in ``backend.py``. Only imported where trio runs the program."""
+
+from __future__ import annotations
+
+import contextvars
+import heapq
+import itertools
+from collections.abc import Callable, Generator
+from typing import Any
+
+import trio
+
+from supervisor.backend import Main, TimerHandle, Waiter, stack_text
+
+_COMPACT_AT = 128  # below this many cancelled timers the heap is left alone
+
+
+class TrioWaiter:
+    """A one-shot wait on trio's own rescheduling, which is what ``trio.Event`` is made of."""
+
+    __slots__ = ("_task", "_woken")
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+        self._woken = False
+
+    def wake(self) -> None:
+        self._woken = True
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self._woken:
+            return
+        self._task = trio.lowlevel.current_task()
+        yield from trio.lowlevel.wait_task_rescheduled(self._abort).__await__()
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class TrioTimer:
+    """An entry of the timer heap. ``callback`` is ``None`` once it has fired or was cancelled."""
+
+    __slots__ = ("_backend", "callback", "due", "order")
+
+    def __init__(self, backend: TrioBackend, due: float, order: int, callback: Callable[[], None]) -> None:
+        self._backend = backend
+        self.due = due
+        self.order = order
+        self.callback: Callable[[], None] | None = callback
+
+    def __lt__(self, other: TrioTimer) -> bool:
+        return (self.due, self.order) < (other.due, other.order)
+
+    def cancel(self) -> None:
+        if self.callback is not None:
+            self.callback = None
+            self._backend.timer_cancelled()
+
+
+class TrioBackend:
+    """trio, with one timer task for the whole run (trio itself has deadlines on scopes only)."""
+
+    __slots__ = ("_alarm", "_cancelled", "_heap", "_order", "_running", "_token", "_wakes_at")
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._heap: list[TrioTimer] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+        self._running = False
+        self._alarm = TrioWaiter()
+        self._wakes_at = float("inf")
+
+    def waiter(self) -> Waiter:
+        return TrioWaiter()
+
+    def spawn(self, main: Main, name: str) -> object:
+        return trio.lowlevel.spawn_system_task(main, name=name, context=contextvars.copy_context())
+
+    def current_task(self) -> object:
+        return trio.lowlevel.current_task()
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
+        timer = TrioTimer(self, trio.current_time() + seconds, next(self._order), callback)
+        heapq.heappush(self._heap, timer)
+        if not self._running:
+            self._running = True
+            self.spawn(self._run_timers, "supervisor timers")
+        elif timer.due < self._wakes_at:
+            self._alarm.wake()
+        return timer
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        try:
+            self._token.run_sync_soon(callback)
+        except trio.RunFinishedError:
+            return
+
+    def stack_of(self, task: object) -> str:
+        assert isinstance(task, trio.lowlevel.Task)
+        return stack_text(task.coro)
+
+    async def checkpoint(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def timer_cancelled(self) -> None:
+        self._cancelled += 1
+        if self._cancelled > _COMPACT_AT and self._cancelled * 2 > len(self._heap):
+            self._heap[:] = [timer for timer in self._heap if timer.callback is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    async def _run_timers(self) -> None:
+        while True:
+            self._wakes_at = float("-inf")  # callbacks may add timers: no alarm is needed before the next look
+            while self._heap and (self._heap[0].callback is None or self._heap[0].due <= trio.current_time()):
+                timer = heapq.heappop(self._heap)
+                callback, timer.callback = timer.callback, None
+                if callback is None:
+                    self._cancelled -= 1
+                else:
+                    callback()
+            self._alarm = TrioWaiter()
+            self._wakes_at = self._heap[0].due if self._heap else float("inf")
+            with trio.CancelScope(deadline=self._wakes_at):
+                await self._alarm

@@ -1,0 +1,127 @@
+"""One life of one child: the seam between the supervisor and whatever runs its children.
+
+``tree.py`` knows nothing of tasks and processes. It makes an :class:`Incarnation`, starts it, asks it to stop, kills
+it, and is told three things through the :class:`Keeper`: the ack, the moment the reason is known, and the end. A task
+is run by ``task_child.py``; a process by ``link.py``; a supervisor is its parent's incarnation, too.
+
+The rules that every implementation keeps:
+
+- ``keeper.acked`` at most once, and before ``keeper.ending``; ``keeper.ending`` exactly once, as soon as the reason is
+  known; ``keeper.ended`` exactly once, after it, when nothing of the incarnation is left: tasks finished, process and
+  descendants gone, name and resources released. No new incarnation starts before.
+- All methods are called on the event loop, return at once and never raise. Those after the end do nothing.
+- Messages are taken from ``cell`` (:meth:`Cell.take`, :meth:`Cell.arrival`, ``Cell.system``), and only between the ack
+  and the end. A call taken out is settled by the incarnation, at the latest when it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from protocol.messages.system import TreeNode
+    from supervisor.backend import Backend
+    from supervisor.clock import Clock
+    from supervisor.mailbox import Cell
+    from supervisor.monitor import Down
+    from supervisor.reasons import Reason
+    from supervisor.spec import ChildSpec
+
+
+class Keeper(Protocol):
+    """Who is told about an incarnation. Called on the event loop; returns at once."""
+
+    def acked(self, incarnation: Incarnation) -> None:
+        """Its ``on_start`` returned: it serves its mailbox now."""
+
+    def ending(self, incarnation: Incarnation, reason: Reason) -> None:
+        """It will end with this reason and takes no more messages. From here on calls to its name fail at once.
+
+        Calls that it holds are settled after this, with ``cell.refusal()``, which now says restarting or stopping.
+        """
+
+    def ended(self, incarnation: Incarnation, reason: Reason) -> None:
+        """Nothing of it is left."""
+
+    def stop_requested(self, incarnation: Incarnation, reason: Reason) -> None:
+        """It asked to be stopped (``context.stop``) and will now stop by itself. For the record only."""
+
+
+class Incarnation(Protocol):
+    """One life of one child, from start to end."""
+
+    number: int
+    """From 1, per name, also over restarts of the supervisor."""
+    pid: int | None
+    """The process that runs it, where it is one of its own."""
+
+    def start(self) -> None:
+        """Begin. The ack, or the end with ``StartFailed``, comes through the keeper."""
+
+    def stop(self, reason: Reason, limit: float | None) -> None:
+        """Ask it to stop with this reason; it has ``limit`` seconds (``None``: any), after which it will be killed.
+
+        It finishes the message in hand, runs ``on_stop`` and ends with ``reason``. Before the ack it gives up its start.
+        """
+
+    def kill(self, reason: Reason) -> None:
+        """End it now, without ``on_stop``; it ends with ``reason``. A process gets SIGKILL with all its descendants, a
+        task is cancelled."""
+
+    def fail(self, reason: Reason) -> None:
+        """Crash it now with ``reason``, as a linked peer or a spawned task does: what is in hand is cancelled, then
+        ``on_stop`` runs."""
+
+    def where(self) -> str:
+        """Where it hangs, for the report of one that does not end: a stack, or what the kernel says of the process."""
+
+    def summary(self) -> Mapping[str, object]:
+        """What the actor says of itself, newest known."""
+
+
+class Surroundings(Protocol):
+    """What an actor's context needs from the world around it. The tree gives it to tasks; in a process of its own the
+    link gives it, and sends over the socketpair what belongs to the tree."""
+
+    clock: Clock
+    backend: Backend
+
+    def cell(self, name: str) -> Cell:
+        """The cell of a name, made if need be."""
+
+    def publish(self, topic: str, data: Mapping[str, Any]) -> None: ...
+
+    def tree(self) -> TreeNode: ...
+
+    def request_shutdown(self, reason: str, exit_code: int) -> None: ...
+
+    def watch(self, watcher: object, name: str, notify: Callable[[Down], None]) -> None:
+        """Call ``notify`` at each end of an incarnation of ``name``, and at once if it has ended for good; until
+        :meth:`unwatch` with the same ``watcher`` (any hashable object)."""
+
+    def unwatch(self, watcher: object, name: str) -> None: ...
+
+    def fail(self, name: str, incarnation: int, reason: Reason) -> None:
+        """Crash that incarnation of ``name`` if it still lives: the other side of a link went down."""
+
+
+class MakeIncarnation(Protocol):
+    """The constructor of ``TaskIncarnation`` and ``ProcessIncarnation``."""
+
+    def __call__(
+        self, spec: ChildSpec, cell: Cell, number: int, keeper: Keeper, surroundings: Surroundings
+    ) -> Incarnation: ...
+
+
+def maker_of(spec: ChildSpec) -> MakeIncarnation:
+    """Return the class that runs a child of this specification. The one for processes is imported when it is needed."""
+    if spec.isolation == "process":
+        from supervisor.link import ProcessIncarnation
+
+        return ProcessIncarnation
+    from supervisor.task_child import TaskIncarnation
+
+    return TaskIncarnation

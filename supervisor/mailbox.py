@@ -1,0 +1,253 @@
+"""The mailbox of an actor, and the :class:`Cell` that keeps it alive over restarts.
+
+A cell belongs to a *name*. It outlives incarnations: queued casts stay in it, in order, over a restart, while calls
+that wait in it fail at once (kameo 0.22 made the same choice; OTP loses both). Whoever serves the actor (a task in
+this process, or the link to a process) takes messages out; everybody else only puts them in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from supervisor.errors import CallFailed, MailboxFull, NotRunning, Restarting, SpecError, Stopping
+from supervisor.reply import Pending
+
+if TYPE_CHECKING:
+    from protocol.messages.common import Message
+    from supervisor.backend import Backend, Waiter
+    from supervisor.clock import Clock
+    from supervisor.monitor import Down, SystemMessage
+
+Overflow = Literal["wait", "reject", "drop_oldest", "drop_newest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """How many messages an actor may have waiting, and what happens to one more.
+
+    ``wait``: ``cast`` raises ``MailboxFull`` and ``send`` waits for room; ``reject``: both raise; ``drop_oldest`` and
+    ``drop_newest``: one message becomes a dead letter (a call among them fails with ``MailboxFull``).
+    """
+
+    bound: int = 1024
+    overflow: Overflow = "wait"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bound, int) or self.bound < 1:
+            raise SpecError(f"mailbox: the bound must be a whole number from 1, not {self.bound!r}")
+        if self.overflow not in ("wait", "reject", "drop_oldest", "drop_newest"):
+            raise SpecError(f"mailbox: overflow must be wait, reject, drop_oldest or drop_newest, not {self.overflow!r}")
+
+
+class Phase(IntEnum):
+    """What becomes of a message, by what the actor of this name is doing. Up to ``ACCEPTING`` casts are queued."""
+
+    RUNNING = 0
+    STARTING = 1
+    """Its first incarnation is starting: casts and calls wait for it."""
+    DECLARED = 2
+    """The tree knows the name and has not come to it: casts wait; calls fail, for they would wait on a later actor."""
+    RESTARTING = 3
+    """Between two incarnations: casts wait; calls fail."""
+    STOPPING = 4
+    ENDED = 5
+    """Stopped for good, or never known."""
+
+
+ACCEPTING = Phase.RESTARTING
+
+
+class Cell:
+    """Everything that belongs to a name rather than to an incarnation. Used on the event loop only."""
+
+    __slots__ = (
+        "backend",
+        "bound",
+        "clock",
+        "dead_letters",
+        "incarnation",
+        "last_exit",
+        "name",
+        "on_dead_letter",
+        "overflow",
+        "phase",
+        "queue",
+        "senders",
+        "serving_task",
+        "system",
+        "waiter",
+        "watchers",
+    )
+
+    def __init__(
+        self, name: str, clock: Clock, backend: Backend, on_dead_letter: Callable[[str, str, str], None]
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.backend = backend
+        self.on_dead_letter = on_dead_letter
+        """Told of each dead letter: name of the actor, type of the message, why."""
+        self.phase = Phase.ENDED
+        self.bound = 1024
+        self.overflow: Overflow = "wait"
+        self.queue: deque[Message | Pending[Any]] = deque()
+        self.system: deque[SystemMessage] | None = None
+        self.waiter: Waiter | None = None
+        self.senders: deque[Waiter] | None = None
+        self.serving_task: object = None
+        """The task that runs the handlers, so that a call from it to itself is recognised."""
+        self.incarnation = 0
+        """The number of the current or newest incarnation, from 1."""
+        self.last_exit: Down | None = None
+        self.watchers: dict[object, Callable[[Down], None]] | None = None
+        self.dead_letters: Counter[str] | None = None
+
+    def configure(self, mailbox: Mailbox) -> None:
+        """Take the bound and the policy of the actor that is about to serve this name."""
+        self.bound = mailbox.bound
+        self.overflow = mailbox.overflow
+
+    # -- putting in
+
+    def cast(self, message: Message) -> None:
+        """Queue a message, or let it die by the policy. Raises ``MailboxFull`` as :meth:`Ref.cast` says."""
+        if self.phase > ACCEPTING:
+            self.dead_letter(message, "stopping" if self.phase is Phase.STOPPING else "not running")
+        elif len(self.queue) < self.bound or self._made_room(message):
+            self.queue.append(message)
+            if self.waiter is not None:
+                self.wake()
+
+    async def send(self, message: Message) -> None:
+        """Queue a message, waiting for room where the overflow policy is ``wait``."""
+        while self.overflow == "wait" and len(self.queue) >= self.bound and self.phase <= ACCEPTING:
+            if self.senders is None:
+                self.senders = deque()
+            turn = self.backend.waiter()
+            self.senders.append(turn)
+            try:
+                await turn
+            finally:
+                if turn in self.senders:
+                    self.senders.remove(turn)
+                elif len(self.queue) < self.bound:
+                    self._wake_sender()  # woken and cancelled at once: the room belongs to the next one
+        self.cast(message)
+
+    def call(self, pending: Pending[Any]) -> None:
+        """Queue a call, or settle it at once with the reason why it cannot be served."""
+        phase = self.phase
+        if phase > Phase.STARTING:
+            pending.settle(None, self.refusal())
+        elif len(self.queue) < self.bound or self.overflow == "drop_oldest":
+            if len(self.queue) >= self.bound:
+                self._drop(self.queue.popleft())
+            self.queue.append(pending)
+            if self.waiter is not None:
+                self.wake()
+        else:
+            pending.settle(None, MailboxFull(f"the mailbox of {self.name} is full ({self.bound} messages)"))
+
+    def put_tick(self, message: Message) -> None:
+        """Queue a timer's message, past the bound: a tick is not lost because the mailbox is full at that moment.
+
+        Of a message that still waits no second copy is queued, so timers cannot fill a mailbox.
+        """
+        if self.phase <= ACCEPTING and not any(letter is message for letter in self.queue):
+            self.queue.append(message)
+            self.wake()
+
+    def put_system(self, message: SystemMessage) -> None:
+        """Queue a system message. These are few, never dropped for want of room, and served before all others."""
+        if self.system is None:
+            self.system = deque()
+        self.system.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake whoever serves this cell."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.wake()
+
+    # -- taking out
+
+    def take(self) -> Message | Pending[Any] | None:
+        """Take the next message, or ``None``. Calls that were settled while they waited are passed over."""
+        queue = self.queue
+        while queue:
+            letter = queue.popleft()
+            if self.senders:
+                self._wake_sender()
+            if not (isinstance(letter, Pending) and letter.done):
+                return letter
+        return None
+
+    async def arrival(self) -> None:
+        """Wait until something lies in the mailbox, or :meth:`wake` is called. One server at a time."""
+        if not self.queue and not self.system:
+            self.waiter = self.backend.waiter()
+            await self.waiter
+
+    # -- the ends of incarnations and of the name
+
+    def refusal(self) -> CallFailed:
+        """Return the error for a call that the actor cannot take in its present phase."""
+        if self.phase is Phase.RESTARTING:
+            return Restarting(f"{self.name} is restarting")
+        if self.phase is Phase.STOPPING:
+            return Stopping(f"{self.name} is stopping")
+        return NotRunning(f"{self.name} is not running")
+
+    def fail_calls(self) -> None:
+        """Fail every call that waits, and leave the casts where they are."""
+        waiting = [letter for letter in self.queue if isinstance(letter, Pending)]
+        if waiting:
+            kept = [letter for letter in self.queue if not isinstance(letter, Pending)]
+            self.queue.clear()
+            self.queue.extend(kept)
+            for pending in waiting:
+                pending.settle(None, self.refusal())
+            self._wake_sender()
+
+    def bury(self, why: str) -> None:
+        """The name has ended for good: what is left becomes dead letters, and waiting senders go on to that, too."""
+        self.phase = Phase.ENDED
+        self.fail_calls()
+        letters = list(self.queue)
+        self.queue.clear()
+        for letter in letters:
+            self.dead_letter(letter, why)
+        self.system = None
+        while self.senders:
+            self._wake_sender()
+
+    def dead_letter(self, message: object, why: str) -> None:
+        """Count a message that nobody will handle, and tell whoever watches dead letters."""
+        if self.dead_letters is None:
+            self.dead_letters = Counter()
+        self.dead_letters[why] += 1
+        self.on_dead_letter(self.name, type(message).__name__, why)
+
+    def _made_room(self, message: Message) -> bool:
+        if self.overflow == "drop_oldest":
+            self._drop(self.queue.popleft())
+            return True
+        if self.overflow == "drop_newest":
+            self.dead_letter(message, "mailbox full")
+            return False
+        raise MailboxFull(f"the mailbox of {self.name} is full ({self.bound} messages)")
+
+    def _drop(self, letter: Message | Pending[Any]) -> None:
+        if isinstance(letter, Pending):
+            letter.settle(None, MailboxFull(f"dropped from the mailbox of {self.name} for a newer message"))
+        else:
+            self.dead_letter(letter, "mailbox full")
+
+    def _wake_sender(self) -> None:
+        if self.senders:
+            self.senders.popleft().wake()

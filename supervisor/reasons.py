@@ -1,0 +1,113 @@
+"""Why an incarnation of an actor ended: the exit reasons of OTP, as values.
+
+Semantics: Erlang's exit reasons ``normal``, ``shutdown``, ``{shutdown, Detail}`` and ``killed``; everything else is an
+error. ``supervisor:do_restart/3`` treats the first two as clean for a transient child, and so does this library.
+Reasons travel between processes, so each is a tagged ``msgspec.Struct``; the live exception object of a crash stays
+behind (see :func:`portable`).
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+
+import msgspec
+
+
+class Normal(msgspec.Struct, frozen=True, tag="normal"):
+    """The actor decided by itself that its work is done."""
+
+    def __str__(self) -> str:
+        return "normal"
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """The actor was asked to stop, or its supervisor gave up. ``detail`` says why, for people."""
+
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"shutdown: {self.detail}" if self.detail else "shutdown"
+
+
+class Killed(msgspec.Struct, frozen=True, tag="killed"):
+    """Ended from outside, without being asked or after its time to stop had passed.
+
+    ``signal`` is the number of the signal that ended a process, and ``None`` for a task, which is cancelled.
+    """
+
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        return "killed" if self.signal is None else f"killed by signal {self.signal}"
+
+
+class Crash(msgspec.Struct, frozen=True, tag="crash"):
+    """A handler or a spawned task raised. ``error`` is the exception where it can be had: in its own process."""
+
+    error_type: str
+    text: str
+    traceback: str = ""
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"crash: {self.error_type}: {self.text}"
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag="start_failed"):
+    """The actor could not be made, or its ``on_start`` raised, or its start limit passed."""
+
+    error_type: str
+    text: str
+    traceback: str = ""
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"start failed: {self.error_type}: {self.text}"
+
+
+class Timeout(msgspec.Struct, frozen=True, tag="timeout"):
+    """Ended because it made no progress within its liveness limit."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return f"timeout: {self.detail}"
+
+
+Reason = Normal | Shutdown | Killed | Crash | StartFailed | Timeout
+
+
+def is_clean(reason: Reason) -> bool:
+    """True for the reasons after which a transient child is not restarted: ``Normal`` and ``Shutdown``."""
+    return isinstance(reason, Normal | Shutdown)
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the only leaf of an exception group, or the error itself: a group of one says nothing by being a group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return the formatted traceback of an error with its causes."""
+    return "".join(tracebacks.format_exception(error))
+
+
+def crash_of(error: BaseException) -> Crash:
+    """Describe an exception as a crash."""
+    error = unwrapped(error)
+    return Crash(type(error).__name__, str(error), traceback_of(error), error)
+
+
+def start_failure_of(error: BaseException) -> StartFailed:
+    """Describe an exception as a failed start."""
+    error = unwrapped(error)
+    return StartFailed(type(error).__name__, str(error), traceback_of(error), error)
+
+
+def portable(reason: Reason) -> Reason:
+    """Return the reason without its live exception, so that it can be encoded for another process."""
+    if isinstance(reason, Crash | StartFailed) and reason.error is not None:
+        return msgspec.structs.replace(reason, error=None)
+    return reason

@@ -1,0 +1,166 @@
+"""The two ends of a call: the caller's :class:`Pending` and the handler's :class:`Reply`.
+
+A call is settled exactly once, by whichever comes first: an answer, an error, its deadline, the end of the incarnation
+that holds it, or the caller leaving. What comes later is dropped (OTP 24's process aliases: a late reply never reaches
+a later call).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from supervisor.errors import CallFailed, CallTimeout, HandlerFailed, Refused
+from supervisor.reasons import traceback_of
+
+if TYPE_CHECKING:
+    from protocol.messages.common import Request
+    from supervisor.backend import Backend, TimerHandle, Waiter
+    from supervisor.clock import Clock
+
+R = TypeVar("R")
+
+
+class Pending(Generic[R]):
+    """A call under way, seen by the caller: ``await`` it, or ask for a callback with :meth:`on_done`.
+
+    Cancelling the awaiting task gives up the call, so the handler's token is ``done``. Only one task may await it.
+    """
+
+    __slots__ = (
+        "_backend",
+        "_callbacks",
+        "_error",
+        "_holder",
+        "_settled",
+        "_timer",
+        "_value",
+        "_waiter",
+        "deadline",
+        "message",
+        "to",
+    )
+
+    def __init__(self, to: str, message: Request[R], timeout: float, clock: Clock, backend: Backend) -> None:
+        self.to = to
+        """The name of the actor called."""
+        self.message = message
+        self.deadline = clock.monotonic() + timeout
+        """On the tree's monotonic clock, in seconds."""
+        self._backend = backend
+        self._settled = False
+        self._value: R | None = None
+        self._error: Exception | None = None
+        self._waiter: Waiter | None = None
+        self._callbacks: list[Callable[[Pending[R]], None]] | None = None
+        self._holder: set[Pending[Any]] | None = None
+        self._timer: TimerHandle | None = clock.call_later(timeout, self._expire)
+
+    @property
+    def done(self) -> bool:
+        """True once there is a value or an error."""
+        return self._settled
+
+    @property
+    def error(self) -> Exception | None:
+        """Why there is no value; ``None`` while there may be one."""
+        return self._error
+
+    def result(self) -> R:
+        """Return the value or raise the error of a call that is done."""
+        if not self._settled:
+            raise RuntimeError("the call is not done yet")
+        if self._error is not None:
+            raise self._error
+        return cast("R", self._value)
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        if not self._settled:
+            if self._waiter is not None:
+                raise RuntimeError("another task awaits this call")
+            self._waiter = self._backend.waiter()
+            try:
+                yield from self._waiter.__await__()
+            finally:
+                self.cancel()
+        return self.result()
+
+    def on_done(self, callback: Callable[[Pending[R]], None]) -> None:
+        """Call back once, on the event loop, as soon as the call is settled; at once if it is. Must not raise."""
+        if self._settled:
+            callback(self)
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    def cancel(self) -> None:
+        """Give the call up: the handler's token is done, and what it says is dropped. Harmless afterwards."""
+        self.settle(None, CallFailed(f"the call to {self.to} was given up by its caller"))
+
+    def settle(self, value: R | None, error: Exception | None = None) -> bool:
+        """Settle the call; False if it was already. For those who serve calls: actors, links, sockets."""
+        if self._settled:
+            return False
+        self._settled = True
+        self._value = value
+        self._error = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._holder is not None:
+            self._holder.discard(self)
+            self._holder = None
+        if self._waiter is not None:
+            self._waiter.wake()
+        if self._callbacks is not None:
+            for callback in self._callbacks:
+                callback(self)
+            self._callbacks = None
+        return True
+
+    def held_by(self, holder: set[Pending[Any]]) -> None:
+        """Keep the call in ``holder`` until it is settled, so that whoever owns the set can fail what is left."""
+        if not self._settled:
+            self._holder = holder
+            holder.add(self)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.settle(None, CallTimeout(f"{self.to} did not answer {type(self.message).__name__} in time"))
+
+
+class Reply(Generic[R]):
+    """The handler's token of one call: answer it now or later, once. Answering one that is done does nothing."""
+
+    __slots__ = ("_pending",)
+
+    def __init__(self, pending: Pending[R]) -> None:
+        self._pending = pending
+
+    @property
+    def done(self) -> bool:
+        """True once it was used, its deadline passed, its incarnation ended, or its caller left."""
+        return self._pending.done
+
+    @property
+    def deadline(self) -> float:
+        """When the caller stops waiting, in seconds on the tree's monotonic clock."""
+        return self._pending.deadline
+
+    def send(self, value: R) -> None:
+        """Answer with a value."""
+        self._pending.settle(value)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error; one that is no :class:`CallFailed` reaches the caller as :class:`HandlerFailed`."""
+        self._pending.settle(None, as_call_failure(error))
+
+
+def as_call_failure(error: BaseException) -> CallFailed:
+    """Return what a caller is told about an error of the handler."""
+    if isinstance(error, CallFailed):
+        return error
+    if isinstance(error, Refused):
+        return HandlerFailed(type(error).__name__, str(error), code=error.code)
+    return HandlerFailed(type(error).__name__, str(error), traceback_of(error))

@@ -1,0 +1,100 @@
+"""The event stream of a tree: topics, to which anybody publishes and subscribes, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from protocol.messages.common import TailEvent
+from supervisor.backend import Backend, Waiter, current_backend
+from supervisor.clock import Clock
+
+
+class EventStream:
+    """Publishing never blocks and never fails; a subscriber that does not keep up loses the oldest and is told."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._subscriptions: dict[str, list[Subscription]] = {}
+
+    def publish(self, topic: str, data: Mapping[str, Any]) -> None:
+        """Give an entry to every subscriber of the topic."""
+        subscriptions = self._subscriptions.get(topic)
+        if subscriptions:
+            event = TailEvent(topic, self._clock.now(), dict(data))
+            for subscription in subscriptions:
+                subscription.put(event)
+
+    def subscribe(self, topics: Iterable[str], bound: int = 256) -> Subscription:
+        """Receive what is published to these topics from now on, at most ``bound`` entries waiting."""
+        if bound < 1:
+            raise ValueError(f"the bound of a subscription must be at least 1, not {bound}")
+        subscription = Subscription(self, tuple(dict.fromkeys(topics)), bound, current_backend())
+        for topic in subscription.topics:
+            self._subscriptions.setdefault(topic, []).append(subscription)
+        return subscription
+
+    def discard(self, subscription: Subscription) -> None:
+        """Stop giving entries to a subscription. Harmless twice."""
+        for topic in subscription.topics:
+            others = self._subscriptions.get(topic)
+            if others is not None and subscription in others:
+                others.remove(subscription)
+                if not others:
+                    del self._subscriptions[topic]
+
+    def close(self) -> None:
+        """End every subscription: what waits can still be read, then iteration stops."""
+        everyone = {id(one): one for several in self._subscriptions.values() for one in several}
+        for subscription in everyone.values():
+            subscription.close()
+
+
+class Subscription:
+    """An async iterator of :class:`TailEvent`. One reader. ``with`` it, or :meth:`close` it, when done."""
+
+    def __init__(self, stream: EventStream, topics: tuple[str, ...], bound: int, backend: Backend) -> None:
+        self.topics = topics
+        self.lagged = 0
+        """How many entries were lost because the reader did not keep up."""
+        self._stream = stream
+        self._backend = backend
+        self._waiting: deque[TailEvent] = deque(maxlen=bound)
+        self._waiter: Waiter | None = None
+        self._closed = False
+
+    def put(self, event: TailEvent) -> None:
+        """Take an entry from the stream."""
+        if len(self._waiting) == self._waiting.maxlen:
+            self.lagged += 1
+        self._waiting.append(event)
+        self._wake()
+
+    def close(self) -> None:
+        """Receive nothing more. What waits can still be read; then iteration stops."""
+        self._closed = True
+        self._stream.discard(self)
+        self._wake()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> TailEvent:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiter = self._backend.waiter()
+            await self._waiter
+        return self._waiting.popleft()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.wake()
