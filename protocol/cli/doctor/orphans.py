@@ -1,0 +1,63 @@
+"""Processes of a daemon that is dead. None should be left two seconds after its death.
+
+Everything that a process host starts carries a tag in its environment that names the owner: pid namespace, pid and
+start time (``supervisor/custody.py`` writes it). An owner that no longer runs has left the process behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from protocol.cli.doctor.finding import Finding
+
+TAG = b"SUPERVISOR_CUSTODY="
+_PROC = Path("/proc")
+
+
+def check() -> list[Finding]:
+    """Is anything left of a daemon that has ended?"""
+    left = list(_left())
+    if not left:
+        return [Finding("ok", "no process is left of a daemon that has ended")]
+    return [
+        Finding("trouble", f"PID {pid} is left of a daemon that has ended: {command}", f"kill -9 {pid}")
+        for pid, command in left
+    ]
+
+
+def _left() -> Iterator[tuple[int, str]]:
+    namespace = str((_PROC / "self/ns/pid").stat().st_ino)
+    for process in _PROC.iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes()
+            if _ended(process):
+                continue
+        except OSError:  # ended meanwhile, or another user's
+            continue
+        tag = next((entry[len(TAG) :].decode() for entry in environment.split(b"\0") if entry.startswith(TAG)), None)
+        match tag.split(".") if tag else ():
+            # A pid of another namespace means nothing here.
+            case [space, owner, started, _] if space == namespace and not _runs(int(owner), int(started)):
+                yield int(process.name), command.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _runs(pid: int, started: int) -> bool:
+    try:
+        return int(_fields(_PROC / str(pid))[19]) == started and not _ended(_PROC / str(pid))
+    except OSError:
+        return False
+
+
+def _ended(process: Path) -> bool:
+    """Whether it is a zombie: nothing is left of it but its exit status."""
+    return _fields(process)[0] in (b"Z", b"X")
+
+
+def _fields(process: Path) -> list[bytes]:
+    """Return the fields of ``/proc/PID/stat`` behind the name, which may hold spaces and brackets of its own."""
+    text = (process / "stat").read_bytes()
+    return text[text.rindex(b")") + 2 :].split()
