@@ -1,0 +1,163 @@
+"""What a training process does first: sweep, find the newest whole checkpoint, make HEAD and ``current`` true."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import secrets
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+import torch
+
+from actors.trainer import rng
+from actors.trainer.checkpoint import CheckpointStore, Loaded
+from actors.trainer.head import HeadFile, repair_current
+from actors.trainer.keeper import Keeper
+from actors.trainer.lineage import Lineage
+from actors.trainer.model import load_folder, load_source, pick_device, thread_count
+from actors.trainer.publish import clean_versions, verify_version, versions
+from actors.trainer.state import Learner
+from protocol.config import Config
+from protocol.home import Home
+from protocol.records import MANIFEST, BaseModel, Head, VersionManifest, read_record
+from supervisor.durable import Disk
+
+
+class WrongHome(Exception):
+    """The settings name another model or method than the home was begun with, or the base it stands on is damaged."""
+
+
+class NoRoom(Exception):
+    """A stop is asked and the disk is full, so that what was to be written first cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a home holds."""
+
+    lineage: Lineage | None
+    """None: nothing was ever loaded here."""
+    loaded: Loaded | None
+    """The checkpoint to go on from. None: training begins from the base."""
+    published: VersionManifest | None
+
+
+def recover(home: Home, disk: Disk, store: CheckpointStore) -> Found:
+    """Remove what a killed process left half-made and return what is whole; HEAD and ``current`` name it afterwards.
+
+    Raises:
+        AllTorn: there are checkpoints and none can be resumed from.
+    """
+    store.clean()
+    clean_versions(home, disk)
+    heads = HeadFile(home, disk)
+    head = heads.read()
+    loaded = store.newest_valid(head)
+    named = _adopt(home, head)
+    if named is not None and loaded is not None and loaded.manifest.name != named.checkpoint:
+        named = msgspec.structs.replace(named, checkpoint=loaded.manifest.name, updated_at=datetime.now(UTC))
+    if named is not None and named != head:
+        heads.replace(named)
+    shown = repair_current(home, disk, named)
+    published = read_record(home.version(shown) / MANIFEST, VersionManifest) if shown is not None else None
+    if loaded is not None:
+        return Found(Lineage.resumed(loaded, published), loaded, published)
+    return Found(Lineage.born(published) if published else None, None, published)
+
+
+def _adopt(home: Home, head: Head | None) -> Head | None:
+    """Return HEAD with the version that a killed process had published and not yet named.
+
+    Only one of the very state that HEAD names: a consolidated one was not yet compared, so it is left alone.
+    """
+    for version in versions(home):
+        if head is None and version.kind == "base":
+            return Head(version.lineage, None, version.version, datetime.now(UTC))
+        if (
+            head is not None
+            and version.kind == "trained"
+            and version.version > (head.version or 0)
+            and (version.lineage, version.checkpoint) == (head.lineage, head.checkpoint)
+        ):
+            return msgspec.structs.replace(head, version=version.version, updated_at=datetime.now(UTC))
+    return head
+
+
+def check_stamp(found: Found, config: Config) -> None:
+    """Compare the settings with what the home was begun with.
+
+    Raises:
+        WrongHome: they name another model or method.
+    """
+    if found.lineage is None:
+        return
+    base = found.lineage.base
+    for key, stamped, asked in (
+        ("model.source", base.source, config.model.source),
+        ("training.method", base.method, config.training.method),
+    ):
+        if stamped != asked:
+            raise WrongHome(
+                f"{key} is {asked!r}, but this home was begun with {stamped!r}: set it back, or use another home"
+            )
+
+
+def begin(config: Config, keeper: Keeper) -> tuple[Learner, Lineage]:
+    """Load the base, publish it as the first version, and return the learner with a lineage of its own.
+
+    Raises:
+        NoRoom: a stop is asked and the disk is full.
+    """
+    source = load_source(config.model, config.training.seed)
+    rng.seed_all(config.training.seed)
+    learner = Learner(source, config)
+    base = BaseModel(config.model.source, "", config.training.method)
+    lineage = Lineage(secrets.token_hex(8), base, identity=identity(config))
+    version = keeper.write_version(lineage, learner, "base")
+    if version is None or not keeper.move_head(lineage, None, version.version):
+        raise NoRoom
+    lineage.base = version.base
+    keeper.accept_version(lineage, version)
+    return learner, lineage
+
+
+def rebuild(home: Home, config: Config, lineage: Lineage, loaded: Loaded | None) -> Learner:
+    """Return the learner as the checkpoint left it, or as it was born if there is none yet.
+
+    The base is read from the version that holds it, not from where it once came, so that it cannot have changed.
+
+    Raises:
+        WrongHome: that version is damaged or gone.
+        WrongShape: the checkpoint does not fit it.
+    """
+    found = [one for one in versions(home) if one.weights_sha256 == lineage.base.weights_sha256]
+    if not found:
+        raise WrongHome("the version that holds the base model is gone from models/versions: put a copy of it back")
+    number = found[-1].version
+    if problem := verify_version(home, number):
+        raise WrongHome(
+            f"models/versions/{number:06d} holds the base model and is damaged ({problem}): put a copy back"
+        )
+    source = load_folder(home.version(number), config.model)
+    rng.seed_all(config.training.seed)
+    learner = Learner(source, config)
+    if loaded is not None:
+        learner.restore(loaded.tensors, loaded.state)
+    return learner
+
+
+def identity(config: Config) -> dict[str, str]:
+    """Return what the bits of a run depend on, beside its settings and its data."""
+    device = pick_device(config.model.device)
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    libraries = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")}
+    return {
+        **libraries,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "device": f"{device.type} {named}",
+        "threads": str(thread_count(config.training)),
+        "deterministic": str(config.training.deterministic).lower(),
+    }
