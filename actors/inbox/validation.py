@@ -177,15 +177,12 @@ def check_file(
 def why_refused(checked: Checked, on_bad_line: str) -> str | None:
     """Return why a file that was read must be refused, or None if it can be trained on.
 
-    ``on_bad_line`` is the setting ``data.on_bad_line``. Even with ``skip`` a file is refused whose bad lines are more
-    than can be remembered one by one, since the ones forgotten would come up in training.
+    ``on_bad_line`` is the setting ``data.on_bad_line``.
     """
     if checked.rows == 0:
         return f"no row to train on{_first(checked)}" if checked.bad else "no row to train on: the file is empty"
     if checked.bad and on_bad_line == "refuse":
         return f"{checked.bad} of {checked.bad + checked.rows} rows cannot be trained on{_first(checked)}"
-    if checked.bad > KEPT:
-        return f"{checked.bad} rows cannot be trained on, more than the {KEPT} that can be skipped{_first(checked)}"
     return None
 
 

@@ -1,0 +1,91 @@
+"""How much free space is enough. Pure: measurements and settings are handed in.
+
+Two floors, ``refuse`` and ``warn``, cut free space into the levels critical, low and ok. A level is entered at its
+floor and left 10 % above it, so that a job that hovers there does not stop and go. Running out of inodes counts like
+running out of bytes; a file system that reports none at all (btrfs) does not count them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.config import DiskSection
+from protocol.messages.disk import CheckpointCost, Level, Purpose
+from supervisor.durable import Space
+
+HYSTERESIS: Final = 1.1
+LOW_INODES: Final = 10_000
+CRITICAL_INODES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """The floors in force, in bytes."""
+
+    refuse: int
+    warn: int
+    kept: int
+    """What any write but a stop's must leave: the reserve for the checkpoint of a stop."""
+
+
+def floors(settings: DiskSection, cost: CheckpointCost | None) -> Floors:
+    """Return the configured floors, raised by what this model's checkpoints and versions really need.
+
+    With less than two checkpoints and a version free, a save could leave too little for the one that a stop takes.
+    Where the need is small, what the user set stands, however low.
+    """
+    if cost is None:
+        return Floors(settings.refuse_below, max(settings.warn_below, settings.refuse_below), settings.refuse_below)
+    need = 2 * cost.checkpoint_bytes + cost.version_bytes
+    refuse = max(settings.refuse_below, need)
+    return Floors(refuse, max(settings.warn_below, 2 * need, refuse), cost.checkpoint_bytes)
+
+
+def level(before: Level | None, space: Space, floor: Floors) -> Level:
+    """Return the level of free space, given the one before (None: nothing to hold on to)."""
+    refuse = HYSTERESIS if before == "critical" else 1.0
+    warn = HYSTERESIS if before in ("critical", "low") else 1.0
+    inodes = space.free_inodes
+    if space.free_bytes < refuse * floor.refuse or 0 < inodes < refuse * CRITICAL_INODES:
+        return "critical"
+    if space.free_bytes < warn * floor.warn or 0 < inodes < warn * LOW_INODES:
+        return "low"
+    return "ok"
+
+
+def lacking(wanted: int, purpose: Purpose, space: Space, reserved: int, now: Level, floor: Floors) -> str | None:
+    """Return why a write of ``wanted`` bytes may not begin, or None if it may.
+
+    Args:
+        reserved: bytes promised to others who have not written them yet.
+    """
+    left = space.free_bytes - reserved - wanted
+    if purpose == "stop":
+        return None if left >= 0 else f"{size(wanted)} needed, {size(space.free_bytes - reserved)} free"
+    if now == "critical":
+        return why_critical(space, floor)
+    if left < floor.kept:
+        return (
+            f"{size(wanted)} needed, {size(space.free_bytes - reserved)} free, "
+            f"of which {size(floor.kept)} are held back for a stop"
+        )
+    return None
+
+
+def why_critical(space: Space, floor: Floors) -> str:
+    """Return the reason to show while nothing new is trained or saved."""
+    if space.free_bytes >= floor.refuse and 0 < space.free_inodes < HYSTERESIS * CRITICAL_INODES:
+        return f"disk: {space.free_inodes} inodes free, {CRITICAL_INODES} needed"
+    back = "" if space.free_bytes < floor.refuse else f", work goes on at {size(int(HYSTERESIS * floor.refuse))}"
+    return f"disk: {size(space.free_bytes)} free, {size(floor.refuse)} needed{back}"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes as people read it: ``"9.7 GiB"``."""
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
