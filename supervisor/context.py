@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.reasons import Normal, Reason
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from supervisor.incarnation import Surroundings
     from supervisor.mailbox import Cell
     from supervisor.monitor import Down
+    from supervisor.stream import Subscription
 
 
 class Life(Protocol):
@@ -142,6 +143,13 @@ class Context:
     def publish(self, topic: str, data: Mapping[str, Any]) -> None:
         """Put an entry on a topic of the event stream."""
         self._life.surroundings.publish(topic, data)
+
+    def subscribe(self, topics: Iterable[str], bound: int = 256) -> Subscription:
+        """Receive what is published to these topics from now on (see :meth:`EventStream.subscribe`); close it when done.
+
+        In a process of its own, only what that process itself publishes is seen.
+        """
+        return self._life.surroundings.subscribe(topics, bound)
 
     def tree(self) -> TreeNode:
         """The whole tree as it is now."""

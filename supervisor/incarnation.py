@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from protocol.messages.system import TreeNode
     from supervisor.backend import Backend
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.monitor import Down
     from supervisor.reasons import Reason
     from supervisor.spec import ChildSpec
+    from supervisor.stream import Subscription
 
 
 class Keeper(Protocol):
@@ -93,6 +94,9 @@ class Surroundings(Protocol):
         """The cell of a name, made if need be."""
 
     def publish(self, topic: str, data: Mapping[str, Any]) -> None: ...
+
+    def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
+        """Subscribe to the tree's event stream; in a process of its own, to what that process itself publishes."""
 
     def tree(self) -> TreeNode: ...
 
