@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
-from protocol.cli.failure import FAILED, INTERRUPTED, CommandFailed
+from protocol.cli.failure import INTERRUPTED, CommandFailed
 from protocol.cli.paint import paint
 
 BROKEN_PIPE = 141
@@ -15,17 +16,26 @@ BROKEN_PIPE = 141
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 misuse, 3 no daemon at this socket."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets its escape; in JSON that escape is what belongs there.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = _dispatch(words)
-        sys.stdout.flush()
+        try:
+            code = _dispatch(words)
+        finally:
+            sys.stdout.flush()
     except CommandFailed as failure:
         return _tell(failure)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out; let it have somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        where = f"{error.filename}: " if error.filename else ""
+        return _tell(CommandFailed(f"{where}{error.strerror or error}"))
     return code
 
 
@@ -41,17 +51,18 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _tell(failure: CommandFailed) -> int:
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        failure = CommandFailed(f"cannot write the output: {error.strerror}", failure.what, FAILED)
-    lines = failure.what.splitlines() or [""]
-    print(paint("stokehold:", "red", "bold", stream=sys.stderr), *lines[:1], file=sys.stderr)
-    for line in lines[1:]:
+    first, *rest = failure.what.splitlines() or [""]
+    print(paint("stokehold:", "red", "bold", stream=sys.stderr), first, file=sys.stderr)
+    for line in rest:
         print(f"  {line}", file=sys.stderr)
     for line in failure.next.splitlines():
         print(paint("  →", "dim", stream=sys.stderr), line, file=sys.stderr)
     return failure.code
+
+
+def _discard_output() -> None:
+    """The interpreter flushes stdout once more on its way out; let it have somewhere to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

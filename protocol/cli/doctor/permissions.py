@@ -21,9 +21,7 @@ def check(home: Home) -> list[Finding]:
         if not folder.is_dir():
             found.append(Finding("note", f"{folder} does not exist", "the daemon makes it at its start"))
         elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            found.append(
-                Finding("trouble", f"this user cannot write in {folder}", f"chmod u+rwx {folder}, or chown it")
-            )
+            found.append(Finding("trouble", f"this user cannot write in {folder}", f"chmod u+rwx {folder}"))
     return found or [Finding("ok", "folders are writable, and the socket is the owner's alone")]
 
 
