@@ -48,5 +48,7 @@ class Board:
     """Owner: MetricsExporter. None: off, or not listening."""
     inbox_files: int = 0
     """Owner: InboxWatcher."""
+    stopping: str | None = None
+    """Owner: SignalHandler. Why the daemon is on its way out."""
     troubles: dict[str, Trouble] = field(default_factory=dict)
     """Warnings by actor name; each actor sets and deletes its own."""
