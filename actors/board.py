@@ -1,8 +1,8 @@
 """The newest snapshot of each actor, for those who must answer without asking.
 
 ``status`` and ``/metrics`` are made from this board alone, so that they answer with any actor wedged. Each attribute
-has one owner, who replaces it whole; the values are immutable. The board lives in the daemon's process and outlives every
-actor.
+has one owner, who replaces it whole; the values are immutable. The board lives in the daemon's process and outlives
+every actor.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ async def open_daemon(
         StopIncomplete: something would not stop in its time; it names what.
     """
     parts = Parts(
-        Home(home.absolute()),
+        Home(home.absolute()),  # noqa: ASYNC240, no file system is asked
         ConfigStore(config or Config()),
         disk=disk or Disk(),
         registry=registry or CollectorRegistry(),
