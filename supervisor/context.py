@@ -30,9 +30,10 @@ class Life(Protocol):
 
     def spawn(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str) -> None: ...
 
-    def own(self, timer: Timer) -> None: ...
+    def own(self, key: Hashable, close: Callable[[], None]) -> None:
+        """Call ``close`` when the incarnation ends."""
 
-    def disown(self, timer: Timer) -> None: ...
+    def disown(self, key: Hashable) -> None: ...
 
     def beat(self, phase: str, limit: float | None) -> None: ...
 
@@ -51,7 +52,7 @@ class Timer:
         self._message = message
         self._period = seconds if repeat else None
         self._handle: TimerHandle | None = life.surroundings.clock.call_later(seconds, self._fire)
-        life.own(self)
+        life.own(self, self.cancel)
 
     def cancel(self) -> None:
         """The message will not come any more; one already in the mailbox is not taken back. Harmless twice."""
@@ -114,11 +115,15 @@ class Context:
         The monitor survives restarts of the watched, not of the watcher. Of one that has ended for good a ``Down``
         comes at once. Monitoring twice is monitoring once.
         """
-        self._life.surroundings.watch((self._life, "monitor"), ref.name, self._life.hear)
+        key = (self._life, "monitor", ref.name)
+        self._life.own(key, lambda: self.demonitor(ref))
+        self._life.surroundings.watch(key, ref.name, self._life.hear)
 
     def demonitor(self, ref: Ref) -> None:
         """Take the monitor off."""
-        self._life.surroundings.unwatch((self._life, "monitor"), ref.name)
+        key = (self._life, "monitor", ref.name)
+        self._life.disown(key)
+        self._life.surroundings.unwatch(key, ref.name)
 
     def link(self, ref: Ref) -> None:
         """Go down together (``erlang:link/1``): when either ends other than normally, so does the other."""

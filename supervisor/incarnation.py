@@ -6,6 +6,7 @@ is run by ``task_child.py``; a process by ``link.py``; a supervisor is its paren
 
 The rules that every implementation keeps:
 
+- ``keeper.ended`` may bring a worse reason than ``keeper.ending`` did, if the clean-up failed.
 - ``keeper.acked`` at most once, and before ``keeper.ending``; ``keeper.ending`` exactly once, as soon as the reason is
   known; ``keeper.ended`` exactly once, after it, when nothing of the incarnation is left: tasks finished, process and
   descendants gone, name and resources released. No new incarnation starts before.
@@ -47,9 +48,6 @@ class Keeper(Protocol):
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
         """Nothing of it is left."""
 
-    def stop_requested(self, incarnation: Incarnation, reason: Reason) -> None:
-        """It asked to be stopped (``context.stop``) and will now stop by itself. For the record only."""
-
 
 class Incarnation(Protocol):
     """One life of one child, from start to end."""
@@ -58,6 +56,8 @@ class Incarnation(Protocol):
     """From 1, per name, also over restarts of the supervisor."""
     pid: int | None
     """The process that runs it, where it is one of its own."""
+    last_message: str | None
+    """The type name of the newest message that it began to handle, for the crash report."""
 
     def start(self) -> None:
         """Begin. The ack, or the end with ``StartFailed``, comes through the keeper."""

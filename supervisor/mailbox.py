@@ -81,6 +81,7 @@ class Cell:
         "system",
         "waiter",
         "watchers",
+        "__weakref__",
     )
 
     def __init__(
@@ -185,6 +186,22 @@ class Cell:
                 self._wake_sender()
             if not (isinstance(letter, Pending) and letter.done):
                 return letter
+        return None
+
+    def take_next(self, kind: type[Message]) -> tuple[Message, Pending[Any] | None] | None:
+        """Take the next message if it is of this type: the neighbour for a batch."""
+        while self.queue:
+            letter = self.queue[0]
+            pending = letter if isinstance(letter, Pending) else None
+            message: Message = letter if pending is None else pending.message  # type: ignore[assignment]
+            if pending is not None and pending.done:
+                self.queue.popleft()
+            elif type(message) is not kind:
+                return None
+            else:
+                self.queue.popleft()
+                self._wake_sender()
+                return message, pending
         return None
 
     async def arrival(self) -> None:

@@ -131,30 +131,35 @@ class Pending(Generic[R]):
 
 
 class Reply(Generic[R]):
-    """The handler's token of one call: answer it now or later, once. Answering one that is done does nothing."""
+    """The handler's token of one call: answer it now or later, once. Answering one that is done does nothing.
+
+    A request that was cast has no caller; its token (``pending`` is ``None``) is done from the beginning.
+    """
 
     __slots__ = ("_pending",)
 
-    def __init__(self, pending: Pending[R]) -> None:
+    def __init__(self, pending: Pending[R] | None) -> None:
         self._pending = pending
 
     @property
     def done(self) -> bool:
         """True once it was used, its deadline passed, its incarnation ended, or its caller left."""
-        return self._pending.done
+        return self._pending is None or self._pending.done
 
     @property
     def deadline(self) -> float:
-        """When the caller stops waiting, in seconds on the tree's monotonic clock."""
-        return self._pending.deadline
+        """When the caller stops waiting, in seconds on the tree's monotonic clock; long ago where there is none."""
+        return float("-inf") if self._pending is None else self._pending.deadline
 
     def send(self, value: R) -> None:
         """Answer with a value."""
-        self._pending.settle(value)
+        if self._pending is not None:
+            self._pending.settle(value)
 
     def fail(self, error: Exception) -> None:
         """Answer with an error; one that is no :class:`CallFailed` reaches the caller as :class:`HandlerFailed`."""
-        self._pending.settle(None, as_call_failure(error))
+        if self._pending is not None:
+            self._pending.settle(None, as_call_failure(error))
 
 
 def as_call_failure(error: BaseException) -> CallFailed:

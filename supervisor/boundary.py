@@ -1,0 +1,42 @@
+"""The one place where any exception of foreign code is caught: at the edge of an incarnation, to become its reason.
+
+It is a context manager, not an ``except`` clause, and used around nothing but the code of an actor. What it lets
+through is what is not the actor's to decide: the cancellation of the scope around it, Ctrl-C, and a closed coroutine.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import anyio
+
+
+class Boundary:
+    """``with CancelScope() as scope, Boundary(scope) as edge: ...`` and afterwards ``edge.error``.
+
+    A cancellation is let through only if the scope says that it was cancelled. Any other one is foreign (an actor that
+    awaited somebody else's cancelled future) and counts as an error: thejerf/suture#77 is what happens if the type of
+    the exception is trusted instead.
+    """
+
+    __slots__ = ("_scope", "error")
+
+    def __init__(self, scope: anyio.CancelScope | None) -> None:
+        self._scope = scope
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Boundary:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None or isinstance(error, KeyboardInterrupt | GeneratorExit):
+            return False
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            if self._scope is not None and self._scope.cancel_called:
+                return False
+            if anyio.current_effective_deadline() == float("-inf"):
+                return False  # the whole event loop is being taken down around us
+        self.error = error
+        return True
