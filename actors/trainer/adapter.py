@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
 
 from protocol.config import TrainingSection
 
@@ -24,17 +23,26 @@ def add_adapter(model: Any, training: TrainingSection) -> Any:
         UnsuitableTarget: a target is tied to another layer's weights, is no linear layer, or does not exist.
     """
     targets = target_modules(model, training.lora_targets)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=training.lora_rank,
-            lora_alpha=training.lora_alpha,
-            lora_dropout=training.dropout,
-            target_modules=targets,
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
+    from peft import LoraConfig, get_peft_model  # a second and a half, which full fine-tuning need not spend
+
+    config = LoraConfig(
+        r=training.lora_rank,
+        lora_alpha=training.lora_alpha,
+        lora_dropout=training.dropout,
+        target_modules=targets,
+        bias="none",
+        task_type="CAUSAL_LM",
     )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing`", FutureWarning
+        )  # peft asks, nobody else can help
+        return get_peft_model(model, config)
+
+
+def _adapted(model: Any) -> dict[str, Any]:
+    """Return the layers that bear an adapter, by name."""
+    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
 
 
 def target_modules(model: Any, wanted: str) -> str | list[str]:
@@ -69,9 +77,8 @@ def _is_tied(model: Any, module: Any) -> bool:
 
 def set_dropout(model: Any, share: float) -> None:
     """Give the adapter the dropout of the job that is trained: a setting, not state."""
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.lora_dropout[NAME] = torch.nn.Dropout(share) if share else torch.nn.Identity()
+    for layer in _adapted(model).values():
+        layer.lora_dropout[NAME] = torch.nn.Dropout(share) if share else torch.nn.Identity()
 
 
 def merged_tensors(model: Any) -> dict[str, torch.Tensor]:
@@ -81,7 +88,7 @@ def merged_tensors(model: Any) -> dict[str, torch.Tensor]:
     below 2^-9 of a weight would vanish, night after night. Tensors without an adapter are returned as they are.
     """
     base = model.get_base_model()
-    layers = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    layers = _adapted(base)
     merged = {}
     for name, tensor in base.state_dict().items():
         owner, found, leaf = name.rpartition(".base_layer.")
