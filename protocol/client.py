@@ -147,8 +147,13 @@ class _Connection:
             raise
 
     def exchange(self, id: str, data: bytes, deadline: float) -> ServerFrame:
-        """Send a request and return the frame that answers it; errors without an id end the connection's use."""
-        self.send(data)
+        """Send a request and return the frame that answers it; ``deadline`` on the monotonic clock."""
+        try:
+            self.send(data)
+        except Failed as error:
+            if error.code != Code.CONNECTION_LOST:
+                raise
+            # Why the server hung up stands in what it sent before: read on.
         while True:
             frame = self.receive(deadline)
             if isinstance(frame, ReplyFrame | ErrorFrame) and frame.id == id:

@@ -14,6 +14,7 @@ from protocol.messages.common import Message, Record, Request, TailEvent, reply_
 from protocol.quick import Failed
 from protocol.wire import (
     CODECS,
+    LARGEST_REPLY,
     VERSION,
     CastFrame,
     Code,
@@ -30,9 +31,6 @@ from protocol.wire import (
 )
 
 R = TypeVar("R")
-
-LARGEST_REPLY = 64 << 20
-"""What a client accepts in one message from its own daemon, in bytes."""
 
 _codec = CODECS["msgpack"]
 _reply_type = lru_cache(maxsize=None)(reply_type)

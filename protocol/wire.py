@@ -21,6 +21,9 @@ VERSION: Final = 1
 LONGEST_TIMEOUT: Final = 366 * 86400.0
 """No request may wait longer than this, in seconds."""
 
+LARGEST_REPLY: Final = 64 << 20
+"""What a client accepts in one message from its own daemon, in bytes. What clients send is bounded by the server."""
+
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 ActorName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Timeout = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TIMEOUT)]

@@ -1,0 +1,352 @@
+"""One client of the server: its hello, its requests in flight, its subscriptions, and how it ends."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+import anyio.abc
+
+from protocol.answers import Answers, Asked
+from protocol.framing import Decoder, FrameError, decoder_for, detect
+from protocol.handler import Body, Events, Handler, Peer, Refusal
+from protocol.listening import hung_up
+from protocol.outbox import Feed, Outbox
+from protocol.wire import (
+    CODECS,
+    VERSION,
+    CastFrame,
+    Code,
+    Codec,
+    ErrorFrame,
+    HelloFrame,
+    MalformedMessage,
+    ReplyFrame,
+    RequestFrame,
+    SubscribeFrame,
+    WelcomeFrame,
+)
+
+CHUNK = 1 << 16
+
+LINGER = 1.0
+"""Seconds in which a client that was told why it is hung up on may finish what it was writing."""
+
+HALF_CLOSED_CHECK = 0.05
+"""Seconds between two looks at a client that is done with writing: the kernel has no event for its final close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may cost. Times in seconds, sizes in bytes."""
+
+    max_frame: int = 1 << 20
+    max_connections: int = 1024
+    hello_within: float = 5.0
+    frame_within: float = 10.0
+    """From the first byte of a message to its last."""
+    write_within: float = 5.0
+    """A client that takes not one byte for so long is given up."""
+    retry_within: float = 30.0
+    """How long a request whose client has gone goes on, so that the same request sent again finds its answer."""
+    in_flight: int = 128
+    """Requests under way on one connection; one more is answered ``busy``."""
+    subscriptions: int = 16
+    events: int = 256
+    """Unread events of one subscription; what comes then is dropped and counted."""
+
+
+class Hangup(Exception):
+    """The connection ends here, and the client is told why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Connection:
+    """Reads and writes one accepted socket until either side has had enough. Harms nobody else, whatever comes."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        handler: Handler,
+        answers: Answers,
+        limits: Limits,
+        welcome: WelcomeFrame,
+        admit: Callable[[Connection], bool],
+    ) -> None:
+        self.scope = anyio.CancelScope()
+        """Cancel it to end the connection."""
+        self._socket = sock
+        self._peer = peer
+        self._handler = handler
+        self._answers = answers
+        self._limits = limits
+        self._welcome = welcome
+        self._admit = admit
+        self._greeted = False
+        self._codec: Codec | None = None
+        self._decoder: Decoder | None = None
+        self._deadline = anyio.current_time() + limits.hello_within
+        self._outbox = Outbox()
+        self._unsent = memoryview(b"")
+        self._closing = False
+        self._flushed = anyio.Event()
+        self._open: dict[Asked, int] = {}
+        self._in_flight = 0
+        self._subscriptions: list[Events] = []
+
+    @property
+    def abandoned(self) -> list[Asked]:
+        """After :meth:`run`: the requests under way that nobody waits for any more."""
+        return [asked for asked in self._open if not asked.waiters]
+
+    async def run(self) -> None:
+        """Serve the client until it is gone, and close the socket."""
+        try:
+            with self.scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._write)
+                    try:
+                        await self._converse(tasks)
+                        await self._finish()
+                    except Hangup as hangup:
+                        await self._hang_up(hangup)
+                    except ConnectionError:
+                        pass  # the client went away, which is its right
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._last_words()
+            self._socket.close()
+            for events in self._subscriptions:
+                events.close()
+            for asked in self._open:
+                asked.waiters.remove(self._answered)
+
+    # ------------------------------------------------------------ reading
+
+    async def _converse(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Read until the client has nothing more to say."""
+        while data := await self._receive():
+            if self._decoder is None:
+                self._codec = CODECS[detect(data)]
+                self._outbox.encoding = self._codec.encoding
+                self._decoder = decoder_for(self._codec.encoding, self._limits.max_frame)
+            try:
+                payloads = self._decoder.feed(data)
+                fault = None
+            except FrameError as error:
+                payloads = error.before
+                fault = Hangup(Code.BAD_FRAME, str(error))
+            for payload in payloads:
+                self._take(payload, tasks)
+            if fault:
+                raise fault
+            progress = bool(payloads)
+            if self._outbox.crowded:
+                await self._outbox.drained()
+                progress = True  # the time limit of the message begun starts anew: the delay was ours
+            self._set_deadline(progress)
+
+    async def _receive(self) -> bytes:
+        """Return the next bytes, or none at the end of the stream."""
+        while True:
+            if self._deadline == math.inf:
+                await anyio.wait_readable(self._socket)
+            else:
+                with anyio.move_on_at(self._deadline) as scope:
+                    await anyio.wait_readable(self._socket)
+                if scope.cancelled_caught or anyio.current_time() >= self._deadline:
+                    raise self._too_slow()
+            with suppress(BlockingIOError):
+                return self._socket.recv(CHUNK)
+
+    def _set_deadline(self, progress: bool) -> None:
+        """A message that was begun has to be finished in time; trickling does not prolong it."""
+        if not self._greeted:
+            return
+        if self._decoder is None or not self._decoder.partial:
+            self._deadline = math.inf
+        elif progress or self._deadline == math.inf:
+            self._deadline = anyio.current_time() + self._limits.frame_within
+
+    def _too_slow(self) -> Hangup:
+        if self._greeted:
+            return Hangup(Code.FRAME_TIMEOUT, f"a message was not finished within {self._limits.frame_within:g} s")
+        return Hangup(Code.HELLO_TIMEOUT, f"no hello within {self._limits.hello_within:g} s")
+
+    # ------------------------------------------------------------ messages
+
+    def _take(self, payload: bytes, tasks: anyio.abc.TaskGroup) -> None:
+        codec = self._codec
+        assert codec is not None
+        try:
+            frame = codec.from_client(payload)
+        except MalformedMessage as error:
+            if not self._greeted:
+                raise Hangup(Code.BAD_HELLO, f"not a hello: {error}") from error
+            self._error(Code.BAD_MESSAGE, str(error), error.id)
+            return
+        if not self._greeted:
+            self._greet(frame)
+        elif isinstance(frame, RequestFrame):
+            self._request(frame, codec)
+        elif isinstance(frame, CastFrame):
+            self._cast(frame, codec)
+        elif isinstance(frame, SubscribeFrame):
+            self._subscribe(frame, codec, tasks)
+        else:
+            self._error(Code.BAD_MESSAGE, "hello was said already", None)
+
+    def _greet(self, hello: object) -> None:
+        if not isinstance(hello, HelloFrame) or hello.min > hello.max:
+            raise Hangup(Code.BAD_HELLO, 'say hello first: {"type": "hello", "min": 1, "max": 1, "client": "name/1.0"}')
+        if hello.max < VERSION:
+            raise Hangup(
+                Code.INCOMPATIBLE,
+                f"{hello.client} speaks protocol versions up to {hello.max}, this server {VERSION}: update the client",
+            )
+        if hello.min > VERSION:
+            raise Hangup(
+                Code.INCOMPATIBLE,
+                f"{hello.client} speaks protocol versions from {hello.min}, this server {VERSION}: update the daemon",
+            )
+        if not self._admit(self):
+            raise Hangup(Code.FULL, f"{self._limits.max_connections} connections are open, which is the limit")
+        self._greeted = True
+        self._outbox.put(self._welcome)
+
+    def _request(self, frame: RequestFrame, codec: Codec) -> None:
+        if self._in_flight >= self._limits.in_flight:
+            self._error(Code.BUSY, f"{self._in_flight} requests are in flight on this connection", frame.id)
+            return
+        asked, new = self._answers.ask(frame, codec.encoding)
+        if asked.done:
+            self._outbox.put(asked.frame(frame.id, codec.encoding))
+            return
+        self._in_flight += 1
+        if asked not in self._open:
+            asked.waiters.append(self._answered)
+        self._open[asked] = self._open.get(asked, 0) + 1
+        if new:
+            try:
+                body = Body(frame.body, codec)
+                cancel = self._handler.request(frame.to, body, frame.timeout, asked, self._peer)
+            except (Refusal, MalformedMessage) as error:
+                asked.fail(*_told(error))
+            else:
+                asked.begun(cancel)
+
+    def _answered(self, asked: Asked) -> None:
+        """Put the answer of a request into the outbox, as often as it was asked here."""
+        assert self._codec is not None
+        count = self._open.pop(asked)
+        self._in_flight -= count
+        for _ in range(count):
+            self._outbox.put(asked.frame(asked.key[0], self._codec.encoding))
+        if self._outbox.overfull:
+            self.scope.cancel()
+
+    def _cast(self, frame: CastFrame, codec: Codec) -> None:
+        try:
+            self._handler.cast(frame.to, Body(frame.body, codec), self._peer)
+        except (Refusal, MalformedMessage) as error:
+            code, message, detail = _told(error)
+            self._outbox.put(ErrorFrame(code=code, message=message, detail=detail))
+
+    def _subscribe(self, frame: SubscribeFrame, codec: Codec, tasks: anyio.abc.TaskGroup) -> None:
+        if len(self._subscriptions) >= self._limits.subscriptions:
+            self._error(Code.BUSY, f"{len(self._subscriptions)} subscriptions are open on this connection", frame.id)
+            return
+        try:
+            events = self._handler.subscribe(frame.topics)
+        except Refusal as error:
+            self._outbox.put(ErrorFrame(code=error.code, message=str(error), id=frame.id, detail=error.detail))
+            return
+        self._subscriptions.append(events)
+        self._outbox.put(ReplyFrame(id=frame.id, body=codec.body(None)))
+        tasks.start_soon(self._pump, events, Feed(frame.id, self._limits.events))
+
+    async def _pump(self, events: Events, feed: Feed) -> None:
+        """Take events as fast as they come: whoever publishes them never waits for this client."""
+        lagged = 0
+        async for event in events:
+            if events.lagged > lagged:
+                self._outbox.missed(events.lagged - lagged, feed)
+                lagged = events.lagged
+            self._outbox.offer(event, feed)
+
+    def _error(self, code: str, message: str, id: str | None) -> None:
+        self._outbox.put(ErrorFrame(code=code, message=message, id=id))
+
+    # ------------------------------------------------------------ writing
+
+    async def _write(self) -> None:
+        """Write what the outbox holds, joined, until the connection closes."""
+        try:
+            while not (self._closing and self._outbox.empty):
+                await self._outbox.filled()
+                while data := self._outbox.take():
+                    await self._send(data)
+        except (ConnectionError, TimeoutError):
+            self.scope.cancel()
+        self._flushed.set()
+
+    async def _send(self, data: bytes) -> None:
+        self._unsent = memoryview(data)
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            except BlockingIOError:
+                with anyio.fail_after(self._limits.write_within):
+                    await anyio.wait_writable(self._socket)
+
+    # ------------------------------------------------------------ the end
+
+    async def _finish(self) -> None:
+        """The client is done with writing: what it asked for is still answered, as long as it can hear."""
+        while (self._in_flight or self._subscriptions) and not hung_up(self._socket):  # noqa: ASYNC110
+            await anyio.sleep(HALF_CLOSED_CHECK)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        self._closing = True
+        self._outbox.wake()
+        await self._flushed.wait()
+
+    async def _hang_up(self, hangup: Hangup) -> None:
+        """Tell the client why, and let it read that: a socket closed with unread input looks like a reset to it."""
+        if self._codec is None:
+            return
+        self._error(hangup.code, str(hangup), None)
+        await self._flush()
+        with suppress(OSError), anyio.move_on_after(LINGER):
+            self._socket.shutdown(socket.SHUT_WR)
+            while True:
+                await anyio.wait_readable(self._socket)
+                if not self._socket.recv(CHUNK):
+                    return
+
+    def _last_words(self) -> None:
+        """Tell those who still wait that no answer will come here, as far as the socket takes it at once."""
+        for asked in self._open:
+            message = f"the server closed the connection before {asked.key[1]} answered; whether it was done is unknown"
+            self._error(Code.CONNECTION_LOST, message, asked.key[0])
+        with suppress(OSError):
+            data: bytes | memoryview = self._unsent
+            while len(data) == 0 or self._socket.send(data) == len(data):
+                data = self._outbox.take()
+                if not data:
+                    return
+
+
+def _told(error: Refusal | MalformedMessage) -> tuple[str, str, object]:
+    if isinstance(error, Refusal):
+        return error.code, str(error), error.detail
+    return Code.BAD_MESSAGE, str(error), None

@@ -1,0 +1,111 @@
+"""What waits to be written to one client. Replies are as few as requests; events are bounded, then counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from protocol.framing import Encoding, encode
+from protocol.messages.common import TailEvent
+from protocol.wire import EventFrame, LaggedFrame, ServerFrame
+
+CHUNK: Final = 1 << 16
+"""Bytes that are joined into one write."""
+
+CROWDED: Final = 256
+"""Unwritten messages above which nothing more is read from this client: it must take its answers first."""
+
+OVERFULL: Final = 2 * 64 << 20
+"""Bytes above which the client is given up."""
+
+
+@dataclass(slots=True)
+class Feed:
+    """One subscription's share of an outbox."""
+
+    id: str
+    bound: int
+    waiting: int = 0
+    missed: int = 0
+
+
+class Outbox:
+    """Encoded messages in order. Putting never waits; one task takes."""
+
+    def __init__(self) -> None:
+        self.encoding: Encoding = "msgpack"
+        self.overfull = False
+        """The client takes nothing and has too much coming: close the connection."""
+        self._entries: deque[tuple[bytes, Feed | None]] = deque()
+        self._bytes = 0
+        self._filled = anyio.Event()
+        self._drained = anyio.Event()
+
+    @property
+    def empty(self) -> bool:
+        return not self._entries
+
+    @property
+    def crowded(self) -> bool:
+        return len(self._entries) > CROWDED
+
+    def put(self, frame: ServerFrame, feed: Feed | None = None) -> None:
+        """Add a message at the end."""
+        data = encode(frame, self.encoding)
+        self._entries.append((data, feed))
+        self._bytes += len(data)
+        self.overfull |= self._bytes > OVERFULL
+        self._filled.set()
+
+    def offer(self, event: TailEvent, feed: Feed) -> None:
+        """Add an event, or count it as missed while the subscription's bound is reached."""
+        if feed.waiting >= feed.bound:
+            feed.missed += 1
+            return
+        feed.waiting += 1
+        self.put(EventFrame(id=feed.id, topic=event.topic, at=event.at, data=event.data), feed)
+
+    def missed(self, count: int, feed: Feed) -> None:
+        """Count events that were lost before they came here."""
+        feed.missed += count
+        self._tell_missed(feed)
+
+    def take(self) -> bytes:
+        """Return the next bytes to write, several messages joined; empty if there are none."""
+        data = bytearray()
+        while self._entries and len(data) < CHUNK:
+            entry, feed = self._entries.popleft()
+            data += entry
+            self._bytes -= len(entry)
+            if feed is not None:
+                feed.waiting -= 1
+                self._tell_missed(feed)
+        if not self.crowded:
+            self._drained.set()
+        return bytes(data)
+
+    def _tell_missed(self, feed: Feed) -> None:
+        """Say how many events are missing at this place, as soon as there is room for it."""
+        if feed.missed and feed.waiting < feed.bound:
+            missed, feed.missed = feed.missed, 0
+            feed.waiting += 1
+            self.put(LaggedFrame(id=feed.id, missed=missed), feed)
+
+    async def filled(self) -> None:
+        """Wait until there is something to take, or :meth:`wake`."""
+        if not self._entries:
+            self._filled = anyio.Event()
+            await self._filled.wait()
+
+    async def drained(self) -> None:
+        """Wait until it is not crowded any more."""
+        while self.crowded:
+            self._drained = anyio.Event()
+            await self._drained.wait()
+
+    def wake(self) -> None:
+        """Let :meth:`filled` return although there is nothing."""
+        self._filled.set()

@@ -1,0 +1,173 @@
+"""The Unix socket server: accepts, admits, and keeps the socket in its place. What is said there is a handler's affair.
+
+async with anyio.create_task_group() as tasks:
+    await tasks.start(partial(serve, path, handler))
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import anyio.abc
+
+from protocol.answers import Answers, Asked
+from protocol.connection import Connection, Limits
+from protocol.handler import Handler
+from protocol.listening import Listening, listening, may_command, peer_of
+from protocol.wire import VERSION, WelcomeFrame
+
+__all__ = ["Limits", "Traffic", "serve"]
+
+NAME = "stokehold/0.1.0"
+
+SPARE = 16
+"""Connections above the limit that may say hello, to be told that there is no room."""
+
+OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+STARVED_PAUSE = 0.1
+"""Seconds to wait when no file descriptor is left: the connection stays in the backlog."""
+
+WATCH_EVERY = 2.0
+"""Seconds between two looks at whether the socket's file is still there."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What the server has seen, for introspection and metrics."""
+
+    open: int = 0
+    accepted: int = 0
+    strangers: int = 0
+    """Turned away: another user's process."""
+    evicted: int = 0
+    """Closed to make room before they had said hello."""
+    starved: int = 0
+    """Times that no file descriptor was left to accept with."""
+
+
+async def serve(
+    path: Path,
+    handler: Handler,
+    *,
+    limits: Limits | None = None,
+    name: str = NAME,
+    traffic: Traffic | None = None,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Listen at ``path`` and serve all who may command, until cancelled. Ready when ``task_status`` is started.
+
+    Args:
+        path: of the socket, of any length; see :func:`protocol.listening.listening`.
+        handler: takes requests, casts and subscriptions. An exception of its own ends the server with it.
+        limits: what one client may cost.
+        name: said in the welcome, ``name/version``.
+        traffic: counted into.
+
+    Raises:
+        SocketTaken: a live server answers there, or something that is no socket is in the way.
+        OSError: the folder cannot be made or written.
+    """
+    async with anyio.create_task_group() as tasks:
+        server = _Server(handler, limits or Limits(), name, traffic or Traffic(), tasks)
+        while True:
+            with listening(path) as published:
+                task_status.started()
+                task_status = anyio.TASK_STATUS_IGNORED
+                async with anyio.create_task_group() as round_:
+                    round_.start_soon(server.accept, published.socket)
+                    await _until_gone(published)
+                    round_.cancel_scope.cancel()
+
+
+async def _until_gone(published: Listening) -> None:
+    """Return when the socket's file was removed, so that it is published anew. Open connections do not notice."""
+    while published.path.is_socket():  # noqa: ASYNC110, nothing tells of it but a look
+        await anyio.sleep(WATCH_EVERY)
+
+
+class _Server:
+    def __init__(
+        self, handler: Handler, limits: Limits, name: str, traffic: Traffic, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._traffic = traffic
+        self._tasks = tasks
+        self._answers = Answers()
+        self._welcome = WelcomeFrame(version=VERSION, server=name, pid=os.getpid(), instance=str(uuid4()))
+        self._lobby: dict[Connection, None] = {}
+        """Those without a hello, oldest first."""
+        self._admitted: set[Connection] = set()
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Accept for ever. Running out of file descriptors is waited out, never spun on."""
+        while True:
+            await anyio.wait_readable(listener)
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:
+                if error.errno not in OUT_OF_FILES:
+                    raise
+                self._traffic.starved += 1
+                self._evict()
+                await anyio.sleep(STARVED_PAUSE)
+                continue
+            self._receive(sock)
+
+    def _receive(self, sock: socket.socket) -> None:
+        peer = peer_of(sock)
+        if not may_command(peer):
+            self._traffic.strangers += 1
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._traffic.accepted += 1
+        if len(self._lobby) + len(self._admitted) >= self._limits.max_connections + SPARE:
+            self._evict()
+        connection = Connection(sock, peer, self._handler, self._answers, self._limits, self._welcome, self._admit)
+        self._lobby[connection] = None
+        self._tasks.start_soon(self._run, connection)
+
+    def _evict(self) -> None:
+        """Make room: who has not said hello goes first, the oldest before the others."""
+        if self._lobby:
+            oldest = next(iter(self._lobby))
+            del self._lobby[oldest]
+            oldest.scope.cancel()
+            self._traffic.evicted += 1
+
+    def _admit(self, connection: Connection) -> bool:
+        """Let a connection that said hello in, if there is room. One that was evicted meanwhile has none."""
+        if connection not in self._lobby or len(self._admitted) >= self._limits.max_connections:
+            return False
+        del self._lobby[connection]
+        self._admitted.add(connection)
+        return True
+
+    async def _run(self, connection: Connection) -> None:
+        self._traffic.open += 1
+        try:
+            await connection.run()
+        finally:
+            self._traffic.open -= 1
+            self._lobby.pop(connection, None)
+            self._admitted.discard(connection)
+            if connection.abandoned:
+                await self._give_up(connection.abandoned)
+
+    async def _give_up(self, abandoned: list[Asked]) -> None:
+        """Wait for the clients to come back with the same requests; cancel what nobody came back for."""
+        try:
+            await anyio.sleep(self._limits.retry_within)
+        finally:
+            for asked in abandoned:
+                if not asked.waiters:
+                    asked.cancel()
