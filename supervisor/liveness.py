@@ -1,64 +1,57 @@
-"""Whether a child makes progress, by its own beats and the daemon's clock."""
+"""Whether a child makes progress: by its own beats, per phase, on the clock of the tree."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from supervisor.reasons import Reason, Timeout
 
 if TYPE_CHECKING:
     from supervisor.backend import TimerHandle
     from supervisor.clock import Clock
 
+LOOK_EVERY = 1.0
+"""Seconds between two looks, at most. A beat may come from another thread, which cannot set a timer of the loop."""
+
 
 class Liveness:
-    """Calls ``failed`` once when no beat has come for the limit of the phase. Idle until the first :meth:`beat`.
+    """Ends an incarnation that has not beaten for the limit of its phase.
 
     Args:
-        default: seconds between beats where a beat names no limit of its own.
-        failed: told the phase and its limit.
+        clock: measures the limits.
+        limit: seconds between beats where a beat names no limit of its own.
+        kill: called once, on the event loop, with the :class:`~supervisor.reasons.Timeout` that says where it hangs.
     """
 
-    def __init__(self, default: float, clock: Clock, failed: Callable[[str, float], None]) -> None:
-        self._default = default
+    def __init__(self, clock: Clock, limit: float, kill: Callable[[Reason], None]) -> None:
         self._clock = clock
-        self._failed = failed
-        self._phase = ""
-        self._limit = default
-        self._due = math.inf
+        self._default = limit
+        self._kill = kill
         self._timer: TimerHandle | None = None
-        self._stopped = False
+        self._beat = ("started", limit, 0.0)  # (phase, limit, due): replaced whole, so a reader never sees half of it
 
-    def beat(self, phase: str, limit: float | None = None) -> None:
-        """There is progress. ``limit`` may be infinite: this phase takes as long as it takes."""
-        if self._stopped:
-            return
-        self._phase = phase
-        self._limit = self._default if limit is None else limit
-        self._due = self._clock.monotonic() + self._limit
-        if self._timer is not None and self._wakes_at > self._due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._arm()
+    def start(self) -> None:
+        """Measure from now on."""
+        self.beat("started")
+        self._look()
 
     def stop(self) -> None:
-        """Measure no more."""
-        self._stopped = True
+        """Measure no more. Harmless twice."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self) -> None:
-        """Set one timer; beats only move the moment that it looks at, which is cheaper than a timer for each."""
-        if math.isfinite(self._due):
-            self._wakes_at = self._due
-            self._timer = self._clock.call_later(max(0.0, self._due - self._clock.monotonic()), self._look)
+    def beat(self, phase: str, limit: float | None = None) -> None:
+        """There is progress. Callable from any thread; ``limit`` may be infinite."""
+        limit = self._default if limit is None else limit
+        self._beat = (phase, limit, self._clock.monotonic() + limit)
 
     def _look(self) -> None:
         self._timer = None
-        if self._clock.monotonic() < self._due:
-            self._arm()
+        phase, limit, due = self._beat
+        left = due - self._clock.monotonic()
+        if left > 0:
+            self._timer = self._clock.call_later(min(left, LOOK_EVERY), self._look)
         else:
-            self._stopped = True
-            self._failed(self._phase, self._limit)
+            self._kill(Timeout(f"no progress for {limit:g} s in phase {phase!r}"))
