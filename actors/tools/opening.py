@@ -1,0 +1,83 @@
+"""What both tools begin with: options, settings, the tokenizer; and how their mistakes are told."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protocol.config import Config
+from protocol.home import Home
+from protocol.settings import ConfigError, load
+
+FAILED = 1
+
+
+class Refused(Exception):
+    """The tool cannot answer. Its text is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The settings in force, and the home that they are for."""
+
+    config: Config
+    home: Home
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="a TOML file; default: stokehold.toml in the home")
+    parser.add_argument("--home", type=Path, help="the home; default: the one that the file names")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def open_settings(options: argparse.Namespace) -> Opened:
+    """Read the settings that the options name, or the defaults when they name none.
+
+    Raises:
+        Refused: they are not right.
+    """
+    path: Path | None = options.config
+    if path is None and options.home is not None and Home(options.home).settings.exists():
+        path = Home(options.home).settings
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        raise Refused(str(error)) from error
+    return Opened(loaded.config, Home(options.home.absolute() if options.home is not None else loaded.home))
+
+
+def open_tokenizer(config: Config) -> Any:
+    """Return the tokenizer of ``model.source``.
+
+    Raises:
+        Refused: there is no such folder or hub model.
+    """
+    from transformers import AutoTokenizer
+
+    from actors.trainer.tiny import tiny_tokenizer
+
+    if config.model.source == "tiny":
+        return tiny_tokenizer()
+    try:
+        return AutoTokenizer.from_pretrained(config.model.source, trust_remote_code=config.model.trust_remote_code)
+    except OSError as error:
+        raise Refused(f"model.source = {config.model.source!r}: {error}") from error
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """End the program with one line instead of a traceback where the user can do something about it."""
+    try:
+        yield
+    except Refused as error:
+        print(error, file=sys.stderr)
+        sys.exit(FAILED)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)

@@ -1,0 +1,93 @@
+"""How fast this machine trains: by a few real steps where they take seconds, else from its matrix speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from actors.tools.shape import Sizes
+from actors.trainer.data import take_step
+from actors.trainer.loop import optimizer_step
+from actors.trainer.masks import Encoded
+from actors.trainer.model import Source, pick_device, prepare_torch
+from actors.trainer.state import Learner
+from actors.trainer.tiny import tiny_model
+from protocol.config import Config
+
+STEPS = 4
+MEASURE_FOR = 20.0
+"""Seconds that measuring may take, as estimated beforehand; else it stays an estimate."""
+MEASURE_PARAMETERS = 2_000_000_000
+"""More than this are not made at random just to be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens, prompts included, per second."""
+
+    tokens_per_s: float
+    measured: bool
+    how: str
+
+
+def speed_of(config: Config, tokenizer: Any, sizes: Sizes, rows: Sequence[Encoded], fits: bool) -> Speed:
+    """Return the training speed: measured on ``rows`` with random weights of the right shape, or estimated.
+
+    Args:
+        fits: whether the model fits memory; if not, nothing is made.
+    """
+    estimate = _estimate(config, sizes)
+    seconds = STEPS * config.training.batch_tokens / estimate
+    if not fits or not rows or seconds > MEASURE_FOR or sizes.parameters > MEASURE_PARAMETERS:
+        return Speed(estimate, False, "an estimate from this machine's matrix speed")
+    return Speed(_measure(config, tokenizer, rows), True, f"measured over {STEPS} steps on this machine")
+
+
+def _estimate(config: Config, sizes: Sizes) -> float:
+    """Return tokens per second at the speed of one large matrix product: an upper bound, halved for the rest.
+
+    A token costs 2 operations per weight forward, 2 for its gradient, and 2 more where the weight itself is trained
+    (Kaplan et al. 2020).
+    """
+    prepare_torch(config.training)
+    device = pick_device(config.model.device)
+    side = 1024
+    left, right = (torch.randn(side, side, device=device) for _ in range(2))
+    best = 0.0
+    for _ in range(4):
+        began = time.perf_counter()
+        float((left @ right)[0, 0])  # reading a value waits for the device
+        best = max(best, 2 * side**3 / (time.perf_counter() - began))
+    return best / 2 / (4 * sizes.parameters + 2 * sizes.trained)
+
+
+def _measure(config: Config, tokenizer: Any, rows: Sequence[Encoded]) -> float:
+    torch.manual_seed(config.training.seed)
+    learner = Learner(Source(_random_model(config, tokenizer), tokenizer), config)
+    learner.begin_job(config.training)
+    lengths = [len(row.ids) for row in rows]
+    position = seen = 0
+    seconds = 0.0
+    for step in range(STEPS):
+        places = take_step(range(len(rows)), position, lengths, config.training.batch_tokens)
+        position = (position + len(places)) % len(rows)
+        began = time.perf_counter()
+        done = optimizer_step(learner, [rows[place] for place in places], step, config.training, lambda: None)
+        if step:  # the first one allocates
+            seconds += time.perf_counter() - began
+            seen += done.seen
+    return seen / max(seconds, 1e-6)
+
+
+def _random_model(config: Config, tokenizer: Any) -> Any:
+    if config.model.source == "tiny":
+        return tiny_model(tokenizer, config.training.seed)
+    found = AutoConfig.from_pretrained(config.model.source, trust_remote_code=config.model.trust_remote_code)
+    return AutoModelForCausalLM.from_config(
+        found, dtype=getattr(found, "dtype", None) or torch.float32, trust_remote_code=config.model.trust_remote_code
+    )
