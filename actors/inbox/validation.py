@@ -81,12 +81,11 @@ def open_regular(path: Path) -> BinaryIO:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _unfit(error) or error from error
-    stream = os.fdopen(descriptor, "rb", buffering=1 << 20)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
-        stream.close()
+        os.close(descriptor)
         raise Unfit(f"not a regular file but {_kind(mode)}")
-    return stream
+    return os.fdopen(descriptor, "rb", buffering=1 << 20)
 
 
 def read_lines(stream: BinaryIO, max_line: int, digest: Hash | None = None) -> Iterator[tuple[int, bytes | None]]:
@@ -159,10 +158,16 @@ def check_file(
             raise Changed(path)
         if stamp.size > max_file:
             raise Unfit(f"{stamp.size} bytes, more than {max_file} (inbox.max_file)")
+
+        def go_on() -> None:
+            after_line()
+            if stream.tell() > stamp.size:  # else whoever writes faster than this reads would keep it reading for ever
+                raise Changed(path)
+
         digest = hashlib.sha256()
         rows = bad = 0
         kept: list[BadLine] = []
-        for _, row in read_rows(stream, max_line, digest, after_line):
+        for _, row in read_rows(stream, max_line, digest, go_on):
             if not isinstance(row, BadLine):
                 rows += 1
                 continue
