@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from actors.trainer.port import LetGo, LetGoReason, Stop, Wish
-from protocol.config import CheckpointSection, Config, TrainingSection
+from protocol.config import CheckpointSection, Config, ModelSection, TrainingSection
 from protocol.home import Home
 from protocol.messages.common import BadLine, Phase
 from protocol.messages.disk import Purpose, Reserved
@@ -20,13 +20,15 @@ from protocol.messages.queue import Claimed, ClaimReply, Committed, JobStats, No
 from protocol.messages.trainer import ConsolidationResult, Progress
 
 
-def settings(**training: Any) -> Config:
-    """Settings of a test: one thread, small steps, and no checkpoint unless asked for."""
+def settings(source: str = "tiny", checkpoint: dict[str, Any] | None = None, **training: Any) -> Config:
+    """Settings of a test: one thread, small steps, and no checkpoint in between unless asked for."""
     defaults: dict[str, Any] = {
         "threads": 1, "batch_tokens": 48, "micro_batch_tokens": 32, "max_length": 32, "warmup_steps": 3, "learning_rate": 1e-2,
     }  # fmt: skip
     return Config(
-        training=msgspec.convert(defaults | training, TrainingSection), checkpoint=CheckpointSection(every=3600.0)
+        model=ModelSection(source=source),
+        training=msgspec.convert(defaults | training, TrainingSection),
+        checkpoint=msgspec.convert(checkpoint or {}, CheckpointSection),
     )
 
 
@@ -53,6 +55,8 @@ class FakePort:
     jobs: list[Claimed] = field(default_factory=list)
     asks: Callable[[str | None], Wish | None] = lambda job: None
     room: Callable[[Purpose], bool] = lambda purpose: True
+    awaiting: list[Claimed] = field(default_factory=list)
+    """Trained and not yet committed: the next process gets them first."""
     told: list[Any] = field(default_factory=list)
     steps: list[Progress] = field(default_factory=list)
     phases: list[tuple[str, Phase]] = field(default_factory=list)
@@ -85,19 +89,22 @@ class FakePort:
         self.jobs = [one for one in self.jobs if one.id != job]
 
     def trained(self, job: str, stats: JobStats) -> None:
+        self.awaiting += [one for one in self.jobs if one.id == job]
         self._gone(job)
         self.told.append(("trained", job, stats))
 
     def committed(self, told: Committed) -> None:
-        for one in told.jobs:
-            self._gone(one.id)
+        done = {one.id for one in told.jobs}
+        self.awaiting = [one for one in self.awaiting if one.id not in done]
+        self.jobs = [one for one in self.jobs if one.id not in done]
         self.told.append(told)
 
     def published(self, told: Published) -> None:
         self.told.append(told)
 
     def release(self, job: str, why: LetGoReason, stats: JobStats) -> None:
-        self.jobs.sort(key=lambda one: one.id == job)  # to the back
+        if why != "stop":
+            self.jobs.sort(key=lambda one: one.id == job)  # to the back
         self.told.append(("release", job, why, stats))
 
     def refused(self, job: str, reason: str, lines: tuple[BadLine, ...]) -> None:
