@@ -52,7 +52,7 @@ class AsyncClient:
         self._name = name
         self._timeout = timeout
         self._connection = connection
-        self._reconnecting = anyio.Lock()
+        self._connecting = anyio.Lock()
 
     @property
     def server(self) -> WelcomeFrame:
@@ -63,29 +63,33 @@ class AsyncClient:
         """Send a request to an actor and return its reply; ``timeout`` in seconds bounds the answer.
 
         If the connection breaks while the server lives on, the same request is sent again once over a new one: the
-        server answers it from memory if it was done already.
+        server answers it from memory if it was done already. A client whose connection broke earlier connects anew.
 
         Raises:
             Failed: with the code of ``gen_server:call``'s exits, or the actor's own refusal.
-            NoDaemon: the connection broke and nothing listens any more.
+            NoDaemon: nothing listens any more, and nothing was sent.
         """
-        connection = self._connection
-        id, data = connection.dialogue.request(to, message, timeout)
         with _within(timeout + GRACE):
+            connection = await self._connected()
+            id, data = connection.dialogue.request(to, message, timeout)
             try:
                 return outcome(await connection.exchange(id, data), message)
             except Failed as error:
                 if error.code != Code.CONNECTION_LOST:
                     raise
-                before = connection.welcome.instance
-                connection = await self._reconnected(connection)
-                if connection.welcome.instance != before:
+                connection.close()
+                try:
+                    again = await self._connected()
+                except NoDaemon:
+                    raise error from None
+                if again.welcome.instance != connection.welcome.instance:
                     raise
-            return outcome(await connection.exchange(id, data), message)
+            return outcome(await again.exchange(id, data), message)
 
     async def cast(self, to: str, message: Message) -> None:
         """Send a message to an actor without waiting for anything but room in the socket."""
-        await self._connection.send(self._connection.dialogue.cast(to, message))
+        connection = await self._connected()
+        await connection.send(connection.dialogue.cast(to, message))
 
     @asynccontextmanager
     async def subscribe(self, topics: Sequence[str]) -> AsyncIterator[AsyncIterator[TailEvent | Lagged]]:
@@ -99,7 +103,7 @@ class AsyncClient:
                 answer = await connection.exchange(*connection.dialogue.subscribe(topics))
             if not isinstance(answer, ReplyFrame):
                 raise failure(answer)
-            yield _events(connection)
+            yield _Events(connection)
         finally:
             connection.close()
 
@@ -107,20 +111,29 @@ class AsyncClient:
         """End the connection. Closing twice is harmless."""
         self._connection.close()
 
-    async def _reconnected(self, broken: _Connection) -> _Connection:
-        async with self._reconnecting:
-            if self._connection is broken:
-                broken.close()
-                self._connection = await _Connection.open(self._path, self._name, self._timeout)
-            return self._connection
+    async def _connected(self) -> _Connection:
+        if self._connection.closed:
+            async with self._connecting:
+                if self._connection.closed:
+                    self._connection = await _Connection.open(self._path, self._name, self._timeout)
+        return self._connection
 
 
-async def _events(connection: _Connection) -> AsyncIterator[TailEvent | Lagged]:
-    try:
-        while True:
-            yield event(await connection.next())
-    except Failed as error:
-        if error.code != Code.CONNECTION_LOST:
+class _Events:
+    """Iteration over a subscription's connection."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def __aiter__(self) -> AsyncIterator[TailEvent | Lagged]:
+        return self
+
+    async def __anext__(self) -> TailEvent | Lagged:
+        try:
+            return event(await self._connection.next())
+        except Failed as error:
+            if error.code == Code.CONNECTION_LOST:
+                raise StopAsyncIteration from error
             raise
 
 
@@ -197,6 +210,10 @@ class _Connection:
                         view = view[self._socket.send(view) :]
                     except BlockingIOError:
                         await anyio.wait_writable(self._socket)
+
+    @property
+    def closed(self) -> bool:
+        return self._socket.fileno() < 0
 
     def close(self) -> None:
         """End the connection; whoever waits is told. Closing twice is harmless."""

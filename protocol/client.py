@@ -55,29 +55,33 @@ class Client:
         """Send a request to an actor and return its reply; ``timeout`` in seconds bounds the answer.
 
         If the connection breaks while the server lives on, the same request is sent again once over a new one: the
-        server answers it from memory if it was done already.
+        server answers it from memory if it was done already. A client whose connection broke earlier connects anew.
 
         Raises:
             Failed: with the code of ``gen_server:call``'s exits, or the actor's own refusal.
-            NoDaemon: the connection broke and nothing listens any more.
+            NoDaemon: nothing listens any more, and nothing was sent.
         """
-        id, data = self._connection.dialogue.request(to, message, timeout)
+        connection = self._connected()
+        id, data = connection.dialogue.request(to, message, timeout)
         deadline = time.monotonic() + timeout + GRACE
         try:
-            return outcome(self._connection.exchange(id, data, deadline), message)
+            return outcome(connection.exchange(id, data, deadline), message)
         except Failed as error:
             if error.code != Code.CONNECTION_LOST:
                 raise
-            before = self.server.instance
-            self._connection.close()
-            self._connection = _Connection(self._path, self._name, self._timeout)
-            if self.server.instance != before:
+            connection.close()
+            try:
+                again = self._connected()
+            except NoDaemon:
+                raise error from None
+            if again.welcome.instance != connection.welcome.instance:
                 raise
-        return outcome(self._connection.exchange(id, data, deadline), message)
+        return outcome(again.exchange(id, data, deadline), message)
 
     def cast(self, to: str, message: Message) -> None:
         """Send a message to an actor without waiting for anything."""
-        self._connection.send(self._connection.dialogue.cast(to, message))
+        connection = self._connected()
+        connection.send(connection.dialogue.cast(to, message))
 
     def subscribe(self, topics: Sequence[str]) -> Subscription:
         """Return the events of these topics from now on, over a connection of their own."""
@@ -86,6 +90,11 @@ class Client:
     def close(self) -> None:
         """End the connection. Closing twice is harmless."""
         self._connection.close()
+
+    def _connected(self) -> _Connection:
+        if self._connection.closed:
+            self._connection = _Connection(self._path, self._name, self._timeout)
+        return self._connection
 
     def __enter__(self) -> Self:
         return self
@@ -182,6 +191,10 @@ class _Connection:
                     raise lost()
                 self._received.extend(self.dialogue.feed(data))
         return self._received.popleft()
+
+    @property
+    def closed(self) -> bool:
+        return self._socket.fileno() < 0
 
     def close(self) -> None:
         self._socket.close()

@@ -9,7 +9,10 @@ import json
 import os
 import socket
 from struct import pack
-from typing import Any
+
+TYPE_CHECKING = False  # as typing has it, without the time to import it
+if TYPE_CHECKING:
+    from typing import Any
 
 PATH_LIMIT = 107
 """Bytes of a Unix socket path that fit into the kernel's ``sun_path``, beside the NUL."""
