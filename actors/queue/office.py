@@ -1,0 +1,209 @@
+"""What the desks of QueueManager share: the book, the gate, what the trainer holds, and how the world is told.
+
+SQLite and the folders are touched in a worker thread, one piece of work at a time, so that neither a slow fsync nor a
+million rows stall the event loop. An actor handles one message at a time, so nobody else sees a half-done change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import ClassVar, ParamSpec, TypeVar
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from actors.board import Board, Held
+from actors.queue.book import Book
+from actors.queue.gate import Gate
+from actors.queue.job import Job
+from actors.queue.shelf import News
+from actors.settings_store import ConfigStore
+from protocol.home import Home
+from protocol.messages.common import Done, Message, Phase
+from protocol.messages.queue import Accepted, Claimed, ClaimReply, HistoryEntry, Lease, NoWork, RequestLease
+from protocol.messages.trainer import GateOpened
+from supervisor import Actor, Disk, Mailbox, MailboxFull, Reason, Refused, Reply, Timer
+
+TRAINER = "TrainerActor"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UnknownJob(Refused):
+    """No job has this id, beginning of an id, or file name."""
+
+    code = "unknown_job"
+
+
+class AmbiguousJob(Refused):
+    """Several jobs fit."""
+
+    code = "ambiguous_job"
+
+
+class WrongState(Refused):
+    """The job is not in a state in which this can be done."""
+
+    code = "wrong_state"
+
+
+class NothingToSkip(Refused):
+    """No file is in training."""
+
+    code = "nothing_to_skip"
+
+
+class Office(Actor):
+    """The state of QueueManager and its ways to the world. The desks derive from it, one for each kind of visitor."""
+
+    mailbox: ClassVar[Mailbox] = Mailbox(bound=4096, overflow="wait")
+
+    def __init__(self, home: Home, store: ConfigStore, disk: Disk, board: Board) -> None:
+        self.home = home
+        self.settings = store
+        self.disk = disk
+        self.board = board
+        self.book: Book
+        self.gate: Gate
+        self.phase: Phase = "loading"
+        """Of the job that the trainer holds."""
+        self.seen_checkpoint: str | None = None
+        """The checkpoint that HEAD named when rows and ledger last agreed."""
+        self.pausing: list[Reply[Done]] = []
+        self.skipping: list[Reply[Done]] = []
+        self.cancelling: list[Reply[Done]] = []
+        """Who waits for the trainer to let go of the job that it holds, and for what."""
+        self.finishing: dict[str, list[Reply[HistoryEntry]]] = {}
+        self.accepting: dict[str, list[Reply[Accepted]]] = {}
+        self.claim: Reply[ClaimReply] | None = None
+        """The claim that waits for work."""
+        self.claim_timer: Timer | None = None
+        self.ends: dict[int, Reason] = {}
+        """Why incarnations of the trainer ended, until that has been dealt with."""
+        self.leases: dict[int, tuple[RequestLease, Reply[Lease]]] = {}
+        """Who asked for the maintenance lease and waits for InboxWatcher's word, by the number of the scan."""
+        self.last_lease = 0
+        self._thread = anyio.CapacityLimiter(1)
+
+    # ------------------------------------------------------------ work
+
+    async def do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a piece of work on rows and folders, then tell the world what came of it."""
+        result = await self.look(function, *args, **kwargs)
+        self.announce()
+        return result
+
+    async def look(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a question that changes nothing."""
+        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._thread)
+
+    # ------------------------------------------------------------ what the trainer holds
+
+    @property
+    def held(self) -> Held | None:
+        """The job that the trainer claimed and has not let go of. Kept on the board, which outlives this actor."""
+        return self.board.held
+
+    def hold(self, job: str) -> None:
+        """The trainer that runs now has this job."""
+        self.board.held = Held(job, self.context.ref(TRAINER).cell.incarnation)
+        self.phase = "loading"
+
+    def let_go(self) -> None:
+        """Nobody holds anything; those who waited for no more than that are answered."""
+        self.board.held = None
+        answer(self.pausing, Done())
+
+    async def held_job(self) -> Job | None:
+        """Return the row of the job that the trainer holds."""
+        return None if self.held is None else await self.look(self.book.store.get, self.held.job)
+
+    async def offer(self) -> None:
+        """If a job may be handed out, answer the claim that waits; if none waits, wake the trainer."""
+        if self.held is not None or self.gate.closed() is not None:
+            return
+        if await self.look(self.book.next) is None:
+            return
+        if self.claim is None or self.claim.done:
+            self.tell_trainer(GateOpened())
+        elif (job := await self.do(self.book.claim)) is not None:
+            self.hand_out(job)
+
+    def hand_out(self, job: Job) -> None:
+        """Answer the waiting claim with a job. If the trainer is gone meanwhile, the next one is handed it first."""
+        claim = self.end_claim()
+        if claim is not None and not claim.done:
+            self.hold(job.id)
+            claim.send(ClaimReply(job=self.claimed(job)))
+        self.announce()
+
+    def turn_away(self, none: NoWork) -> None:
+        """Answer the waiting claim with no job."""
+        claim = self.end_claim()
+        if claim is not None:
+            claim.send(ClaimReply(none=none))
+
+    def end_claim(self) -> Reply[ClaimReply] | None:
+        """Return the waiting claim, which waits no more."""
+        claim, self.claim = self.claim, None
+        if self.claim_timer is not None:
+            self.claim_timer.cancel()
+            self.claim_timer = None
+        return claim
+
+    def claimed(self, job: Job) -> Claimed:
+        """Return what the trainer is told of a job."""
+        return Claimed(
+            id=job.id,
+            file=job.file,
+            path=str(self.book.path(job)),
+            sha256=job.sha256,
+            priority=job.priority,
+            attempt=job.tally.attempts + 1,
+            refused_lines=job.refused,
+        )
+
+    def tell_trainer(self, message: Message) -> None:
+        """Cast to the trainer. A full mailbox means that it has enough to read: it claims again by itself."""
+        with suppress(MailboxFull):
+            self.context.ref(TRAINER).cast(message)
+
+    # ------------------------------------------------------------ what the world is told
+
+    def announce(self) -> None:
+        """Put the newest snapshot on the board, publish the news, answer those who waited for them."""
+        self.board.queue = self.book.store.counts()
+        if self.board.gate != self.gate.view:
+            self.board.gate = self.gate.view
+            self.context.publish("state", {"event": "gate", **msgspec.structs.asdict(self.gate.view)})
+        news, self.book.news = self.book.news, []
+        for item in news:
+            self._publish(item)
+
+    def _publish(self, item: News) -> None:
+        job = item.job
+        event = {"event": item.kind, "id": job.id, "file": job.file, "priority": job.priority}
+        self.context.publish("queue", event | ({"reason": item.text} if item.text else {}))
+        if item.entry is not None:
+            answer(self.finishing.pop(item.entry.id, []), item.entry)
+
+
+R = TypeVar("R")
+
+
+def answer(waiting: list[Reply[R]], value: R) -> None:
+    """Give all who wait what they waited for."""
+    for reply in waiting:
+        reply.send(value)
+    waiting.clear()
+
+
+def refuse(waiting: list[Reply[R]], error: Refused) -> None:
+    """Tell all who wait that it will not happen."""
+    for reply in waiting:
+        reply.fail(error)
+    waiting.clear()

@@ -1,0 +1,154 @@
+"""Reconciliation at start: HEAD's ledger, the folders and SQLite are made to agree, and what was done is said.
+
+In this order: half-done renames are finished; the ledger is believed; what a dead daemon held goes back to its
+line, ahead of it; edits by hand are obeyed; leftovers are removed. Running it twice changes nothing, and it may die
+anywhere: each step is one that the next run understands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.queue import attempts
+from actors.queue.adoption import Adoption
+from actors.queue.book import Book
+from actors.queue.job import Job, Place, Stamp
+from actors.queue.ledger import Standing
+from actors.queue.settlement import name_versions, settle
+from protocol.home import Home
+from protocol.messages.common import PRIORITIES
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PLACES: tuple[Place, ...] = (*PRIORITIES, "processing", "failed", "done", "inbox")
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot: what happened in another one may have been a power cut."""
+    return BOOT_ID.read_text().strip()
+
+
+class Recovery:
+    """One reconciliation of one home."""
+
+    def __init__(self, book: Book, home: Home, boot: str) -> None:
+        self._book = book
+        self._home = home
+        self._boot = boot
+        self.said: list[str] = []
+        """What was found and done, in words, in order."""
+
+    def after_restart_of_actor(self) -> None:
+        """Only QueueManager is new: the trainer may be at work, so what it holds is left alone."""
+        self.finish_moves()
+
+    def at_start(self, standing: Standing) -> None:
+        """The daemon is new: nobody holds anything."""
+        self.finish_moves()
+        adoption = Adoption(self._book, standing.ledger, rebuilding=self._book.store.created)
+        self.said += adoption.processing()
+        if standing.ledger is None:
+            self.said.append(f"what was trained cannot be known yet: {standing.trouble}")
+        else:
+            self.said += settle(self._book, standing.ledger)
+            name_versions(self._book, self._home)
+        self._release_processing()
+        self.said += adoption.ended()
+        self.obey_hands(adoption)
+        self._remove_leftovers()
+
+    def finish_moves(self) -> None:
+        """Do the renames that were announced by a row and not done; bury what was cancelled."""
+        book = self._book
+        for job in book.store.in_state("cancelled"):
+            book.bury(job)
+        for place in _PLACES:
+            for job in self._missing(place):
+                source = self._left_at_origin(job)
+                if source is not None:
+                    book.carry(job, source)
+                    self.said.append(f"{job.file} ({job.id}): moved to {place}/, as its row says")
+
+    def obey_hands(self, adoption: Adoption | None = None) -> None:
+        """Obey what people did to waiting files: moved is re-prioritised, deleted is cancelled, added is a new job."""
+        book = self._book
+        gone = {job.id: job for place in PRIORITIES for job in self._missing(place)}
+        by_stamp: dict[Stamp, list[Job]] = {}
+        for job in [*gone.values(), *self._missing("failed")]:
+            by_stamp.setdefault(job.stamp, []).append(job)
+        added: list[tuple[Place, str]] = []
+        for place in PRIORITIES:
+            for name in book.folders.payloads(place) - book.store.names(place):
+                stamp = book.folders.stamp(book.folders.path(place, name))
+                same = by_stamp.get(stamp, []) if stamp is not None else []
+                if same:
+                    job = same.pop()
+                    gone.pop(job.id, None)
+                    book.moved_by_hand(job, place, name)
+                    self.said.append(f"{job.file} ({job.id}): moved to {place}/ by hand")
+                else:
+                    added.append((place, name))
+        for job in gone.values():
+            book.end(job, "its file was deleted by hand")
+            self.said.append(f"{job.file} ({job.id}): its file was deleted by hand: cancelled")
+        for job in self._missing("inbox"):
+            book.end(job, "its file was deleted by hand")
+            self.said.append(f"{job.file} ({job.id}): its file was deleted from the inbox: cancelled")
+        self.said += (adoption or Adoption(book, None, rebuilding=False)).waiting(added)
+
+    def _missing(self, place: Place) -> list[Job]:
+        """Return the jobs whose payload is not where it belongs."""
+        book = self._book
+        names = book.store.names(place)
+        if place == "inbox":  # the watcher's folder may hold many files, and few are ours
+            absent = {name for name in names if book.folders.stamp(book.folders.path(place, name)) is None}
+        else:
+            absent = names - book.folders.payloads(place)
+        jobs = (book.store.at(place, name) for name in sorted(absent))
+        return [job for job in jobs if job is not None and job.state != "cancelled"]
+
+    def _left_at_origin(self, job: Job) -> Path | None:
+        """Return the payload's former path if it still lies there and nobody else's row claims that path."""
+        if job.origin is None:
+            return None
+        path = self._book.folders.absolute(job.origin)
+        if self._book.folders.stamp(path) != job.stamp:
+            return None
+        for place in _PLACES:
+            if path.parent == self._book.folders.folder(place) and self._book.store.is_named(place, path.name):
+                return None
+        return path
+
+    def _release_processing(self) -> None:
+        """What the dead daemon held goes back to its line, ahead of it; the third time in a row it is suspected
+        poison."""
+        book = self._book
+        for job in book.store.in_state("trained") + book.store.in_state("processing"):
+            if book.folders.stamp(book.path(job)) is None:
+                book.park(job, "its file was gone from processing/, where only the daemon may touch it")
+                self.said.append(f"{job.file} ({job.id}): gone from processing/: failed")
+                continue
+            tally, verdict = attempts.daemon_vanished(job.tally, self._boot)
+            counted = book.with_tally(job, tally)
+            if verdict == "park":
+                book.park(
+                    counted, "suspected poison: the daemon vanished three times in a row while it trained this file"
+                )
+                self.said.append(f"{job.file} ({job.id}): suspected poison: parked in failed/")
+            else:
+                book.back_to_line(counted, why="the daemon that held it is gone")
+                self.said.append(f"{job.file} ({job.id}): back to {job.priority}/, ahead of it")
+
+    def _remove_leftovers(self) -> None:
+        """Remove error reports whose file never came, and rows of which nothing is left."""
+        book = self._book
+        reports = book.folders.reports()
+        for job in self._missing("failed"):
+            if job.name not in reports:
+                book.forget(job)
+                self.said.append(f"{job.file} ({job.id}): deleted from failed/ by hand: forgotten")
+        for name in reports - book.store.names("failed"):
+            if book.folders.stamp(book.folders.path("failed", name)) is None:
+                book.folders.disk.unlink(book.folders.report_path(name), missing_ok=True)
+                self.said.append(f"failed/{name}: a report without its file was removed")
+        for job in self._missing("done"):
+            book.forget(job)

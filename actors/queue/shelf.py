@@ -1,0 +1,101 @@
+"""Rows and payloads, moved together: the primitives under every change of the queue.
+
+Each change is one commit that says where the payload belongs and where it comes from (``origin``), and then one
+rename. If the process dies between the two, recovery finds the payload at its origin and does the rename. So a
+payload is never without a row, and a row always finds its payload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from actors.queue.folders import Folders
+from actors.queue.job import Job, Place
+from actors.queue.store import Store
+from protocol.messages.queue import HistoryEntry
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something that happened to a job, for those who listen."""
+
+    kind: str
+    """One word: ``accepted``, ``claimed``, ``committed``, ``failed``..."""
+    job: Job
+    text: str = ""
+    entry: HistoryEntry | None = None
+    """Set if the job is over."""
+
+
+class Shelf:
+    """The rows and the payloads of one home. Nothing here waits or knows of actors; one thread at a time uses it."""
+
+    def __init__(self, store: Store, folders: Folders, now: Callable[[], datetime]) -> None:
+        self.store = store
+        self.folders = folders
+        self.now = now
+        self.news: list[News] = []
+        """What happened since somebody last emptied it."""
+
+    def path(self, job: Job) -> Path:
+        """Return where the row says that the payload lies."""
+        return self.folders.path(job.place, job.name)
+
+    def save(self, job: Job) -> Job:
+        """Commit a row whose payload stays where it is."""
+        with self.store.transaction():
+            self.store.put(job)
+        return job
+
+    def send(self, job: Job, place: Place) -> Job:
+        """Commit the row with its payload in another place, then move the payload there."""
+        source = self.path(job)
+        after = self.headed(job, place)
+        self.save(after)
+        return self.carry(after, source)
+
+    def headed(self, job: Job, place: Place, reserved: set[tuple[Place, str]] | None = None) -> Job:
+        """Return the row that announces a move; ``reserved`` are the names given away in the same commit."""
+        given = reserved if reserved is not None else set()
+
+        def taken(at: Place, name: str) -> bool:
+            return (at, name) in given or self.store.is_named(at, name)
+
+        name = self.folders.free_name(place, job.file, taken)
+        given.add((place, name))
+        return msgspec.structs.replace(job, place=place, name=name, origin=self.folders.relative(self.path(job)))
+
+    def carry(self, job: Job, source: Path) -> Job:
+        """Rename the payload to where its row says that it belongs; another name if somebody just took that one."""
+        while True:
+            target = self.path(job)
+            try:
+                self.folders.disk.rename(source, target)
+                break
+            except FileExistsError:
+                name = self.folders.free_name(job.place, job.file, self.store.is_named)
+                job = self.save(msgspec.structs.replace(job, name=name))
+        stamp = self.folders.stamp(target)
+        if stamp is not None and stamp != job.stamp:  # copied from another file system: its time is a new one
+            job = self.save(msgspec.structs.replace(job, stamp=stamp))
+        return job
+
+    def sha256(self, path: Path) -> str:
+        """Read a payload and return its digest."""
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def tell(self, kind: str, job: Job, text: str = "", entry: HistoryEntry | None = None) -> None:
+        """Add to the news."""
+        self.news.append(News(kind, job, text, entry))
