@@ -1,0 +1,231 @@
+"""Consolidator: asks for the maintenance lease when the night's work is due, has it done, and remembers the outcome.
+
+It never works while anything waits: the lease is granted only with inbox, queue and ``processing/`` empty. The work
+runs in the training process, all or nothing; whatever goes wrong, the old model stays and the lease goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+
+import msgspec
+from anyio import to_thread
+
+from actors.board import Board
+from actors.consolidator.memory import recall, remember
+from actors.consolidator.schedule import Plan, day_of, due, next_due
+from actors.settings_store import ConfigStore
+from actors.status import CONSOLIDATOR_LEASE
+from protocol.home import Home
+from protocol.messages.common import Message, Trouble
+from protocol.messages.consolidator import ConsolidateNow, ConsolidatorView, GetConsolidator
+from protocol.messages.queue import Lease, RequestLease, ReturnLease
+from protocol.messages.trainer import ConfigChanged, ConsolidationResult, RunConsolidation
+from supervisor import (
+    Actor,
+    CallFailed,
+    ConnectionLost,
+    Disk,
+    HandlerFailed,
+    NotRunning,
+    Reason,
+    Reply,
+    Restarting,
+    Stopping,
+    on,
+    on_deferred,
+)
+
+NAME = "Consolidator"
+QUEUE = "QueueManager"
+TRAINER = "TrainerActor"
+
+LOOK = 60.0
+"""Seconds between two looks at the clock."""
+EAGER = 1.0
+"""Seconds between two requests of the lease while a person waits for it."""
+LEASE_PATIENCE = 120.0
+"""Seconds that QueueManager and InboxWatcher have to answer for the lease: a scan of a million files takes a while."""
+TRIES = 3
+"""Training processes that may die of the work before the night's is given up."""
+WORK_PATIENCE = 24 * 3600.0
+"""Seconds that the work may take; the training process is watched for progress by others."""
+
+
+class _Look(Message, frozen=True):
+    """Time to look at the clock."""
+
+
+class _Worked(Message, frozen=True):
+    """The task that tried to do the work has ended. ``result`` None: it could not even begin, and may try again."""
+
+    result: ConsolidationResult | None
+
+
+class Consolidator(Actor):
+    """The schedule of the night's work. It calls QueueManager and TrainerActor from a task, so it always answers."""
+
+    def __init__(self, home: Home, store: ConfigStore, disk: Disk, board: Board) -> None:
+        self._home = home
+        self._store = store
+        self._disk = disk
+        self._board = board
+        self._plan: Plan
+        self._asking = False
+        """A task is under way: from the request of the lease to its return."""
+        self._running = False
+        """It has the lease."""
+        self._deaths = 0
+        self._wanted: list[Reply[ConsolidationResult]] = []
+
+    async def on_start(self) -> None:
+        today = day_of(self.context.clock.local(), self._store.current.consolidation.after)
+        self._plan = await to_thread.run_sync(recall, self._home, self._disk, today)
+        self._show()
+        if self._board.gate.lease == CONSOLIDATOR_LEASE:  # a former incarnation had it: the same holder gets it again
+            self._asking = True
+            self.context.spawn(self._give_back)
+        self.context.every(LOOK, _Look())
+        self.context.self_ref.cast(_Look())
+
+    async def on_stop(self, reason: Reason) -> None:
+        self._board.troubles.pop(NAME, None)
+
+    def summary(self) -> Mapping[str, object]:
+        return {"running": self._running, "waiting": len(self._waiting())}
+
+    @on(GetConsolidator)
+    async def _get(self, message: GetConsolidator) -> ConsolidatorView:
+        return self._view()
+
+    @on_deferred(ConsolidateNow)
+    async def _now(self, message: ConsolidateNow, reply: Reply[ConsolidationResult]) -> None:
+        self._wanted.append(reply)
+        self._begin()
+
+    @on(ConfigChanged)
+    async def _config_changed(self, message: ConfigChanged) -> None:
+        self._consider()
+
+    @on(_Look)
+    async def _look(self, message: _Look) -> None:
+        self._consider()
+
+    @on(_Worked)
+    async def _worked(self, message: _Worked) -> None:
+        self._asking = self._running = False
+        if message.result is None:
+            self._show()
+            if self._waiting():
+                self.context.after(EAGER, _Look())
+            return
+        self._plan = msgspec.structs.replace(
+            self._plan,
+            last_day=day_of(self.context.clock.local(), self._store.current.consolidation.after),
+            last_at=self.context.clock.now(),
+            last_outcome=message.result.outcome,
+            last_reason=message.result.reason,
+        )
+        await to_thread.run_sync(remember, self._home, self._disk, self._plan)
+        waiting, self._wanted = self._waiting(), []
+        for reply in waiting:
+            reply.send(message.result)
+        self._show()
+        event = {"event": "consolidated", "outcome": message.result.outcome, "reason": message.result.reason}
+        self.context.publish("state", event)
+
+    # ---------------------------------------------------------------- when
+
+    def _consider(self) -> None:
+        settings = self._store.current.consolidation
+        local = self.context.clock.local()
+        if self._waiting() or (settings.enabled and due(self._plan, local, settings.after)):
+            self._begin()
+        self._show()
+
+    def _begin(self) -> None:
+        if not self._asking:
+            self._asking = True
+            self.context.spawn(self._work)
+
+    def _waiting(self) -> list[Reply[ConsolidationResult]]:
+        """Return the people who still wait for the work to be done."""
+        self._wanted = [reply for reply in self._wanted if not reply.done]
+        return self._wanted
+
+    # ---------------------------------------------------------------- the work, in a task
+
+    async def _work(self) -> None:
+        result = await self._try()
+        self.context.self_ref.cast(_Worked(result))
+
+    async def _try(self) -> ConsolidationResult | None:
+        lease = await self._lease()
+        if not lease.granted:
+            return None
+        self._running = True
+        self._show()
+        try:
+            result = await self.context.ref(TRAINER).call(RunConsolidation(lease.token), timeout=WORK_PATIENCE)
+        except CallFailed as error:
+            return self._failed(error)
+        finally:
+            await self._return(lease)
+        self._deaths = 0
+        return result
+
+    def _failed(self, error: CallFailed) -> ConsolidationResult | None:
+        """The trainer did not do it. One that is not there is waited for; one that dies of it again and again is
+        not."""
+        if isinstance(error, NotRunning | Stopping) or (isinstance(error, HandlerFailed) and error.code is not None):
+            return None
+        self._deaths += 1
+        if isinstance(error, Restarting | ConnectionLost) and self._deaths < TRIES:
+            return None
+        self._deaths = 0
+        return ConsolidationResult(outcome="refused", reason=f"it failed: {error}; the model stays as it was")
+
+    async def _give_back(self) -> None:
+        """Return the lease of a former incarnation, which did not live to see the end of its work."""
+        lease = await self._lease()
+        if lease.granted:
+            await self._return(lease)
+        self.context.self_ref.cast(_Worked(None))
+
+    async def _lease(self) -> Lease:
+        try:
+            return await self.context.ref(QUEUE).call(RequestLease(CONSOLIDATOR_LEASE), timeout=LEASE_PATIENCE)
+        except CallFailed as error:
+            return Lease(token="", granted=False, reason=str(error))
+
+    async def _return(self, lease: Lease) -> None:
+        """Give the lease back; nothing is trained before that has succeeded."""
+        while True:
+            try:
+                await self.context.ref(QUEUE).call(ReturnLease(lease.token), timeout=LEASE_PATIENCE)
+                return
+            except CallFailed:
+                await self.context.clock.sleep(EAGER)
+
+    # ---------------------------------------------------------------- what others see
+
+    def _view(self) -> ConsolidatorView:
+        settings = self._store.current.consolidation
+        due_at = next_due(self._plan, self.context.clock.local(), settings.after) if settings.enabled else None
+        return ConsolidatorView(
+            running=self._running,
+            next_at=None if due_at is None else due_at.astimezone(UTC),
+            last_at=self._plan.last_at,
+            last_outcome=self._plan.last_outcome,
+            last_reason=self._plan.last_reason,
+        )
+
+    def _show(self) -> None:
+        self._board.consolidator = self._view()
+        if self._plan.last_outcome == "refused":
+            self._board.troubles[NAME] = Trouble(
+                f"the last consolidation was refused: {self._plan.last_reason}", "stokehold consolidate --now"
+            )
+        else:
+            self._board.troubles.pop(NAME, None)

@@ -1,0 +1,56 @@
+"""``HOME/consolidation.json``: what the night's work remembers from daemon to daemon."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from actors.consolidator.schedule import Plan
+from protocol.home import Home
+from protocol.records import NewerFormat, Unreadable
+from supervisor import Disk
+
+FORMAT = 1
+
+
+class _File(msgspec.Struct, frozen=True):
+    plan: Plan
+    format: int = FORMAT
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+def path(home: Home) -> Path:
+    """Return the file's path."""
+    return home.root / "consolidation.json"
+
+
+def recall(home: Home, disk: Disk, today: date) -> Plan:
+    """Return what is remembered; in a home that remembers nothing, that it began today, which is written down.
+
+    Raises:
+        NewerFormat: a newer stokehold wrote the file.
+        Unreadable: it is torn, or not ours.
+    """
+    try:
+        data = path(home).read_bytes()
+    except FileNotFoundError:
+        plan = Plan(first_day=today)
+        remember(home, disk, plan)
+        return plan
+    try:
+        number = msgspec.json.decode(data, type=_Format).format
+        if number > FORMAT:
+            raise NewerFormat(f"{path(home)} has format {number}; this version reads up to {FORMAT}: run the newer one")
+        return msgspec.json.decode(data, type=_File).plan
+    except msgspec.DecodeError as error:
+        raise Unreadable(f"{path(home)}: {error}; delete it, and the schedule begins anew") from error
+
+
+def remember(home: Home, disk: Disk, plan: Plan) -> None:
+    """Make it durable."""
+    disk.replace(path(home), msgspec.json.format(msgspec.json.encode(_File(plan)), indent=1) + b"\n")
