@@ -12,9 +12,10 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import anyio
 import msgspec
@@ -36,7 +37,8 @@ STATUS = system.Status(
     uptime_s=11_400.25,
     job=system.JobStatus(
         id="01jaaaaaaaaaaaaaaaaaaaaaaa", file="chät.jsonl", priority="normal", attempt=2, phase="training", step=30,
-        steps_total=120, samples_done=250, samples_total=1000, tokens=51_200, loss=2.41258, tokens_per_s=1830.4, eta_s=250.0,
+        steps_total=120, samples_done=250, samples_total=1000, tokens=51_200, loss=2.41258, tokens_per_s=1830.4,
+        eta_s=250.0,
     ),
     queue=queue.QueueCounts(inbox=1, high=2, normal=3, low=0, processing=1, failed=1, done=12),
     disk=system.DiskStatus(free_bytes=78 * 2**30, level="ok"),
@@ -53,7 +55,9 @@ JOBS = [
         id=f"01j{letter * 23}", file=f"{letter}.jsonl", priority="normal", state=state, attempts=attempts,
         last_error=error, bytes=2048, sha256=letter * 64, samples=7, submitted_at=AT,
     )
-    for letter, state, attempts, error in (("a", "processing", 1, None), ("b", "queued", 0, None), ("c", "failed", 3, "loss is not finite"))
+    for letter, state, attempts, error in (
+        ("a", "processing", 1, None), ("b", "queued", 0, None), ("c", "failed", 3, "loss is not finite"),
+    )
 ]  # fmt: skip
 
 
@@ -90,15 +94,17 @@ class Canned:
     def __init__(self, home: Home, ended: anyio.Event) -> None:
         self._home = home
         self._ended = ended
+        requests = [
+            kind
+            for kind in vars(queue).values()
+            if isinstance(kind, type) and issubclass(kind, Request) and kind is not Request
+        ]
         self._kinds: dict[str, Any] = {
             "ControlSocket": system.GetStatus | system.GetTree | system.ShowConfig,
             "SignalHandler": system.Stop | system.ReloadConfig,
             "Consolidator": consolidator.ConsolidateNow | consolidator.GetConsolidator,
-            "QueueManager": Union[tuple(
-                kind for kind in vars(queue).values()
-                if isinstance(kind, type) and issubclass(kind, Request) and kind is not Request
-            )],
-        }  # fmt: skip
+            "QueueManager": reduce(or_, requests),
+        }
 
     def request(self, to: str, body: Body, timeout: float, answer: Answer, peer: Peer) -> Callable[[], None]:
         if to not in self._kinds:

@@ -62,8 +62,8 @@ def test_no_command_is_misuse(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["statsu"], ["status", "--bogus"], ["status", "extra"], ["queue"], ["queue", "burn"], ["queue", "move", "x"], ["submit"],
-     ["queue", "move", "x", "--priority", "urgent"], ["stop", "--now", "--after-file"], ["--hom", "x", "status"]],
+    [["statsu"], ["status", "--bogus"], ["status", "extra"], ["queue"], ["queue", "burn"], ["submit"],
+     ["queue", "move", "x"], ["queue", "move", "x", "--priority", "urgent"], ["stop", "--now", "--after-file"], ["--hom", "x", "status"]],
 )  # fmt: skip
 def test_misuse_exits_2_and_says_so_on_stderr(run: Run, words: list[str]) -> None:
     done = run(*words)
@@ -77,9 +77,9 @@ def test_a_mistyped_command_gets_a_hint(run: Run) -> None:
 
 
 NEEDS_A_DAEMON = [
-    ["status"], ["status", "--json"], ["tree"], ["queue", "list"], ["queue", "cancel", "x"], ["pause"], ["resume"], ["skip"],
-    ["stop"], ["history"], ["consolidate"], ["consolidate", "--now"], ["config", "show"], ["config", "reload"], ["events"],
-    ["metrics"],
+    ["status"], ["status", "--json"], ["tree"], ["queue", "list"], ["queue", "cancel", "x"], ["pause"], ["resume"],
+    ["skip"], ["stop"], ["history"], ["consolidate"], ["consolidate", "--now"], ["config", "show"],
+    ["config", "reload"], ["events"], ["metrics"],
 ]  # fmt: skip
 
 
