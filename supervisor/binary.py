@@ -1,0 +1,202 @@
+"""A tree as a program: signals from the first line to the exit, the notify socket, the root deadline, the exit code.
+
+The handlers are plain ones of ``signal.signal``, installed before anything is built and kept until the process ends: a
+receiver of the event loop would give them back when its scope closes, and a signal in the last tenth of a second
+would then end the process by its default action. A handler only counts and writes one byte; a task reads it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import anyio
+
+from supervisor.boot import STOP_WITHIN, Boot, Deadline
+from supervisor.clock import SystemClock
+from supervisor.errors import BootRefused, SpecError, TreeStartFailed
+from supervisor.host_protocol import Backend
+from supervisor.hosting import kill_descendants
+from supervisor.notify import Notifier
+from supervisor.spec import SupervisorSpec
+from supervisor.stacks import dump_tasks, dump_threads
+from supervisor.tree import Tree, open_tree
+
+DEFAULT_APPLICATION = "actors.daemon:tree"
+
+EXIT_FAILED = 1
+EXIT_MISUSE = 2
+EXIT_STUCK = 70
+"""EX_SOFTWARE: the stop did not end in time."""
+EXIT_CONFIGURATION = 78
+"""EX_CONFIG."""
+
+USAGE = """\
+usage: python -P -m supervisor [--app MODULE:FUNCTION] [--backend asyncio|trio] [ARGUMENT ...]
+
+Run the tree that FUNCTION(boot) returns, until it ends. The default application is actors.daemon:tree.
+The first SIGTERM or SIGINT stops it gently, the second at once, the third without another thought.
+"""
+
+Application = Callable[[Boot], SupervisorSpec]
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_DELIVERED = (*_STOPS, signal.SIGHUP)
+
+
+class Binary:
+    """One run of one application."""
+
+    def __init__(self, arguments: list[str], backend: Backend) -> None:
+        self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._deadline = Deadline(STOP_WITHIN, self._stuck)
+        self._boot = Boot(arguments, backend, SystemClock(), self._deadline)
+        self._notifier = Notifier.from_environment()
+        self._starting = anyio.CancelScope()
+        self._tree: Tree | None = None
+
+    def install_signals(self) -> None:
+        """Take the signals, whatever the parent had made of them (an ignored SIGINT is inherited, as is a mask)."""
+        for number in (*_DELIVERED, signal.SIGUSR1):
+            signal.signal(number, self._on_signal)
+        faulthandler.enable()
+        faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_DELIVERED, signal.SIGUSR1])
+
+    def run(self, application: Application) -> int:
+        """Run until the tree has ended and return the exit code."""
+        try:
+            return anyio.run(self._serve, application, backend=self._boot.backend)
+        except BootRefused as refused:
+            return _complain(refused.message, refused.exit_code)
+        except SpecError as error:
+            return _complain(f"the tree makes no sense: {error}", EXIT_CONFIGURATION)
+        except TreeStartFailed as failed:
+            return _complain(f"the tree did not start: {failed}", EXIT_FAILED)
+        finally:
+            self._notifier.send("STOPPING=1")
+
+    # ---------------------------------------------------------------- on the event loop
+
+    async def _serve(self, application: Application) -> int:
+        code = 0
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read_signals, name="signals")
+            with self._starting:
+                async with open_tree(application(self._boot), clock=self._boot.clock) as tree:
+                    self._tree = tree
+                    self._notifier.send("READY=1", "STATUS=running")
+                    if self._notifier.watchdog is not None:
+                        tasks.start_soon(self._feed_watchdog, tree, self._notifier.watchdog / 2, name="watchdog")
+                    report = await tree.wait()
+                    code = report.exit_code
+            tasks.cancel_scope.cancel()
+        return code
+
+    async def _read_signals(self) -> None:
+        while True:
+            await anyio.wait_readable(self._wake_out)
+            for number in os.read(self._wake_out, 64):
+                if number == signal.SIGUSR1:
+                    dump_tasks()
+                elif number in _STOPS:
+                    self._stop_gently(number)
+                else:
+                    self._boot.deliver(number)
+
+    def _stop_gently(self, number: int) -> None:
+        self._notifier.send("STOPPING=1", f"STATUS=stopping ({signal.Signals(number).name})")
+        if self._tree is None:
+            self._starting.cancel()  # what has started so far is stopped in reverse, as at any other time
+        elif self._boot.signals_wanted:
+            self._boot.deliver(number)
+        else:
+            self._tree.request_shutdown(signal.Signals(number).name)
+
+    async def _feed_watchdog(self, tree: Tree, every: float) -> None:
+        """Feed systemd's watchdog as long as the loop turns and the root supervisor answers. Slow work is no reason."""
+        while True:
+            await tree.supervisor("root").count_children()
+            self._notifier.send("WATCHDOG=1")
+            await anyio.sleep(every)
+
+    # ---------------------------------------------------------------- in a signal handler, or on the deadline's thread
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number in _STOPS:
+            self._boot.stop_count += 1
+            self._deadline.begin()
+            if self._boot.stop_count > 2:
+                os._exit(128 + number)
+            if self._boot.stop_count == 2:
+                os.write(2, b"stokehold: second signal, ending at once\n")
+                kill_descendants()
+                os._exit(128 + number)
+        try:
+            os.write(self._wake_in, bytes([number]))
+        except BlockingIOError:
+            return  # thousands of signals are waiting to be read: one more or less says nothing new
+
+    def _stuck(self) -> None:
+        os.write(2, b"stokehold: the stop has taken too long; these are the stacks\n")
+        dump_threads()
+        kill_descendants()
+        os._exit(EXIT_STUCK)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"stokehold: {' '.join(message.split())}\n")
+    return code
+
+
+def _parse(arguments: list[str]) -> tuple[str, Backend, list[str]]:
+    """Return application, backend, and what is left for the application. Misuse ends the process with 2."""
+    application, backend = DEFAULT_APPLICATION, "asyncio"
+    rest = list(arguments)
+    while rest and rest[0].startswith("--"):
+        name, equals, value = rest[0].partition("=")
+        if name == "--help":
+            sys.stdout.write(USAGE)
+            sys.exit(0)
+        if name not in ("--app", "--backend"):
+            break
+        rest.pop(0)
+        if not equals:
+            value = rest.pop(0) if rest else ""
+        if name == "--app":
+            application = value
+        else:
+            backend = value
+    module, colon, function = application.partition(":")
+    if not (module and colon and function.isidentifier()):
+        sys.exit(_complain(f"--app takes MODULE:FUNCTION, not {application!r}", EXIT_MISUSE))
+    if backend not in ("asyncio", "trio"):
+        sys.exit(_complain(f"--backend takes asyncio or trio, not {backend!r}", EXIT_MISUSE))
+    return application, "trio" if backend == "trio" else "asyncio", rest
+
+
+def _find(application: str) -> Application:
+    module, _, function = application.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the application is there; what it imports is not
+        sys.exit(_complain(f"--app {application}: there is no module {error.name!r}", EXIT_CONFIGURATION))
+    if not callable(found):
+        sys.exit(_complain(f"--app {application}: the module has no such function", EXIT_CONFIGURATION))
+    return found  # type: ignore[no-any-return]
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run the program that the command line asks for, and exit with its code."""
+    application, backend, rest = _parse(arguments)
+    binary = Binary(rest, backend)
+    binary.install_signals()
+    sys.exit(binary.run(_find(application)))

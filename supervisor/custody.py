@@ -1,0 +1,239 @@
+"""Who descends from whom, and how to end them for certain.
+
+A process is named by its pid *and* its start time, since the kernel hands pids out again. Descendants are found in two
+ways that do not depend on each other: by walking the parents in ``/proc``, which sees everything below a living
+subreaper also across sessions; and by a tag in the environment, which still tells whose a process was when every
+ancestor of it is dead. Signals go through a pidfd, so they cannot hit a stranger.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+TAG = "SUPERVISOR_CUSTODY"
+"""Name of the environment variable that marks every process started under a host."""
+
+_PROC = Path("/proc")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pid:
+    """One process for as long as the machine runs: its number and its start time in clock ticks since boot."""
+
+    number: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    pid: Pid
+    parent: int
+    state: str
+
+
+def _stat(number: int) -> _Stat | None:
+    try:
+        text = (_PROC / str(number) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()  # the name before it may hold spaces and brackets of its own
+    return _Stat(Pid(number, int(fields[19])), int(fields[1]), fields[0].decode())
+
+
+def identify(number: int) -> Pid | None:
+    """Return the process that bears this number now, or None. A zombie still bears it."""
+    stat = _stat(number)
+    return stat.pid if stat else None
+
+
+def alive(pid: Pid) -> bool:
+    """Whether the process still runs. A zombie does not: nothing of it is left but its exit status."""
+    stat = _stat(pid.number)
+    return stat is not None and stat.pid == pid and stat.state not in "ZX"
+
+
+def _everyone() -> list[_Stat]:
+    numbers = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    return [stat for number in numbers if (stat := _stat(number)) is not None]
+
+
+def descendants(ancestor: int) -> list[Pid]:
+    """Return every living process below ``ancestor``, parents first. Zombies are passed through, not returned.
+
+    Complete only while ``ancestor`` is a subreaper or has lost no child in between: an orphan belongs to its reaper.
+    """
+    children: dict[int, list[_Stat]] = {}
+    for stat in _everyone():
+        children.setdefault(stat.parent, []).append(stat)
+    found: list[Pid] = []
+    generation = children.get(ancestor, [])
+    while generation:
+        found += [stat.pid for stat in generation if stat.state not in "ZX"]
+        generation = [child for stat in generation for child in children.get(stat.pid.number, [])]
+    return found
+
+
+def new_tag() -> str:
+    """Return a tag that no other host ever had. It names this process as the owner."""
+    me = identify(os.getpid())
+    assert me is not None  # a process that runs has an entry
+    return f"{_namespace()}.{me.number}.{me.started}.{secrets.token_hex(8)}"
+
+
+def owner_of(tag: str) -> Pid | None:
+    """Return the process that made this tag, or None if that cannot be told from here.
+
+    Pids of another namespace mean nothing here: a container's processes are visible to the machine around it, and must
+    not be taken for abandoned.
+    """
+    namespace, *rest = tag.split(".")
+    match rest:
+        case [number, started, _] if namespace == _namespace() and number.isdecimal() and started.isdecimal():
+            return Pid(int(number), int(started))
+        case _:
+            return None
+
+
+def _namespace() -> str:
+    return str((_PROC / "self/ns/pid").stat().st_ino)
+
+
+def _tags() -> Iterable[tuple[_Stat, str]]:
+    marker = f"{TAG}=".encode()
+    for stat in _everyone():
+        try:
+            environment = (_PROC / str(stat.pid.number) / "environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # gone, or of another user: not ours to end
+        for entry in environment.split(b"\0"):
+            if entry.startswith(marker):
+                yield stat, entry[len(marker) :].decode(errors="replace")
+
+
+def tagged(tag: str) -> list[Pid]:
+    """Return every living process that was started with this tag in its environment, except this one."""
+    me = os.getpid()
+    return [stat.pid for stat, its in _tags() if its == tag and stat.state not in "ZX" and stat.pid.number != me]
+
+
+def abandoned() -> list[Pid]:
+    """Return every living process whose tag names an owner that is dead: what a killed daemon left behind."""
+    me = os.getpid()
+    found: list[Pid] = []
+    for stat, tag in _tags():
+        owner = owner_of(tag)
+        if owner is not None and not alive(owner) and stat.state not in "ZX" and stat.pid.number != me:
+            found.append(stat.pid)
+    return found
+
+
+def open_pidfd(pid: Pid) -> int | None:
+    """Return a pidfd of the process, or None if it is gone. It becomes readable when the process ends."""
+    try:
+        fd = os.pidfd_open(pid.number)
+    except ProcessLookupError:
+        return None
+    if identify(pid.number) == pid:  # read after opening: what the pidfd holds can no longer change
+        return fd
+    os.close(fd)
+    return None
+
+
+def send(pid: Pid, number: int) -> bool:
+    """Send a signal to the process and to nobody else. False: it is gone, or not ours to signal."""
+    fd = open_pidfd(pid)
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def end_all(find: Callable[[], list[Pid]], limit: float, reap: Callable[[], None] = lambda: None) -> list[Pid]:
+    """SIGKILL whatever ``find`` finds until it finds nothing more, and return what still lives after ``limit`` seconds.
+
+    A process may fork between being found and being killed, so one pass is never enough. What is returned is held by
+    the kernel (uninterruptible, SIGKILL pending) and goes as soon as it is let go.
+    """
+    deadline = time.monotonic() + limit
+    while left := find():
+        fds = [fd for pid in left if (fd := open_pidfd(pid)) is not None]
+        poll = select.poll()
+        try:
+            for fd in fds:
+                try:
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):
+                    continue
+                poll.register(fd, select.POLLIN)
+            remaining = deadline - time.monotonic()
+            if remaining > 0:
+                poll.poll(min(remaining, 0.05) * 1000)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        reap()
+        if time.monotonic() >= deadline:
+            return [pid for pid in find() if alive(pid)]
+    return []
+
+
+def end_numbers(numbers: list[int], limit: float) -> None:
+    """Wait until these processes, killed already and held by the kernel, are gone, or so many seconds."""
+    held = {pid for number in numbers if (pid := identify(number)) is not None}
+    end_all(lambda: [pid for pid in held if alive(pid)], limit)
+
+
+def describe(number: int) -> str:
+    """Say what the kernel knows of a process that does not end."""
+    wanted = ("State", "SigPnd", "ShdPnd", "Threads")
+    try:
+        lines = (_PROC / str(number) / "status").read_text().splitlines()
+        sleeps_on = (_PROC / str(number) / "wchan").read_text() or "0"
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return f"PID {number} is gone"
+    facts = ", ".join(" ".join(line.split()) for line in lines if line.startswith(wanted))
+    return f"PID {number}: {facts}, in kernel function {sleeps_on}"
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of every orphan below it, in whatever session (prctl(2), Linux 3.4)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel send SIGKILL to this process when the *thread* that forked it ends, and make sure it is armed.
+
+    Call it in the forked child. The setting is lost over fork and kept over exec. If ``parent`` died before the call,
+    nothing would ever come, so this process ends here and now.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)
+
+
+def outlive_parent() -> None:
+    """Undo :func:`die_with_parent`."""
+    _prctl(_PR_SET_PDEATHSIG, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"prctl({option})")

@@ -1,0 +1,319 @@
+"""The daemon's end of a process host: start it, have it fork, learn how its child ended, and outlive its death.
+
+There is no background task: whoever runs a child reads the reports, one reader at a time. What a host did not do,
+because it was killed or is stopped, is done here by the tag that everything under it carries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from supervisor import custody
+from supervisor.host_protocol import (
+    LARGEST,
+    Backend,
+    Command,
+    Configure,
+    Exited,
+    Failed,
+    Fork,
+    Forked,
+    Ready,
+    Refused,
+    Report,
+    Signal,
+)
+from supervisor.mailbox import Phase
+
+if TYPE_CHECKING:
+    from supervisor.mailbox import Cell
+    from supervisor.spec import ProcessStart
+
+END_LIMIT = 2.0
+"""Seconds within which a host whose socket was closed has killed everything and ended; then it is killed itself."""
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks whether a host without a child is still wanted."""
+
+_decode = msgspec.msgpack.Decoder(Report).decode
+_encode = msgspec.msgpack.Encoder().encode
+_living: set[ProcessHost] = set()
+_of_cell: dict[Cell, ProcessHost] = {}
+
+
+class HostFailed(Exception):
+    """The host could not give a child: an import failed, or it ended. The child has not been started."""
+
+    def __init__(self, error_type: str, text: str, trace: str = "") -> None:
+        super().__init__(text)
+        self.error_type = error_type
+        self.text = text
+        self.trace = trace
+
+
+class ProcessHost:
+    """One host process, started when the first child is wanted and again when it has died.
+
+    Args:
+        preload: modules that the host imports before it forks.
+        environment: variables set for the host and everything below it, on top of this process's own.
+    """
+
+    def __init__(self, preload: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self._preload = preload
+        self._environment = dict(environment)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._tag = ""
+        self._ready = False
+        self._numbers = 0
+        self._unended: int | None = None  # the child whose end has not been reported
+        self._failure = HostFailed("HostLost", "the process host has not been started")
+        self._left: list[int] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The host's pid, or None while there is none."""
+        return self._process.pid if self._process else None
+
+    async def fork(self) -> tuple[socket.socket, Forked]:
+        """Have a child forked, starting the host if there is none. Return our end of its link.
+
+        Must be called on the thread of the event loop: the host is bound to the thread that starts it. Cancelled, it
+        leaves the host importing, to be ready for the next try, and a child that was forked already dies.
+
+        Raises:
+            HostFailed: an import failed (which, and the traceback of the host), the host ended, or processes that
+                an earlier child left behind are still held by the kernel.
+        """
+        if self._process is None:
+            await self._start()
+        while not self._ready:
+            await self._next()
+        await self.settle()
+        if self._process is None:
+            raise self._failure
+        self._numbers += 1
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            undo.callback(ours.close)
+            undo.callback(self.signal, self._numbers, signal.SIGKILL)
+            ours.setblocking(False)
+            with theirs:
+                self._send(Fork(self._numbers), theirs)
+            self._unended = self._numbers
+            while True:
+                match await self._next():
+                    case Forked(number=self._numbers) as forked:
+                        undo.pop_all()
+                        return ours, forked
+                    case Refused(number=self._numbers, text=text):
+                        self._unended = None
+                        raise HostFailed("Refused", text)
+
+    async def settle(self) -> None:
+        """Wait until the child whose start was cancelled has ended. A host that does not see to it is killed."""
+        if self._unended is not None:
+            with anyio.move_on_after(END_LIMIT) as waiting:
+                await self.exited(self._unended)
+            if (
+                waiting.cancelled_caught and self._unended is not None
+            ):  # stopped, or wedged: the end of file on its socket comes next
+                self.kill()
+                await self.exited(self._unended)
+
+    async def exited(self, number: int) -> Exited:
+        """Wait until this child has ended and nothing below it is left, whoever had to see to it."""
+        while True:
+            try:
+                report = await self._next()
+            except HostFailed:
+                return Exited(number, 0, signal.SIGKILL, self._left)  # by PDEATHSIG, with its host
+            if isinstance(report, Exited) and report.number == number:
+                self._unended = None
+                return report
+
+    def signal(self, number: int, what: int) -> None:
+        """Send a signal to this child through its host. Does nothing if either is gone."""
+        if self._socket is not None:
+            self._send(Signal(number, what))
+
+    def kill(self) -> None:
+        """SIGKILL the host itself and all that descends from it. For one that no longer obeys."""
+        if self._process is not None:
+            below = custody.descendants(self._process.pid)
+            self._process.kill()
+            for pid in below:
+                custody.send(pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Close the host: it kills every descendant and ends, and what it could not do is done here."""
+        if self._process is not None and self._socket is not None:
+            anyio.notify_closing(self._socket)
+            self._socket.close()
+            with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(END_LIMIT):
+                    await self._reaped()
+                self.kill()
+                await self._reaped()
+                left = await anyio.to_thread.run_sync(custody.end_all, lambda: custody.tagged(self._tag), END_LIMIT)
+            self._left = [pid.number for pid in left]
+            self._process = self._socket = self._unended = None
+            self._ready = False
+            _living.discard(self)
+
+    # ---------------------------------------------------------------- the process
+
+    async def _start(self) -> None:
+        if left := await anyio.to_thread.run_sync(self._end_leftovers):
+            held = ", ".join(f"PID {pid.number}" for pid in left)
+            raise HostFailed("Held", f"held by {held}: killed, but the kernel has not let go of it")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._tag = custody.new_tag()
+        with theirs:
+            # ASYNC220 does not apply: this must run on the loop's own thread, and takes about a millisecond.
+            self._process = subprocess.Popen(  # noqa: ASYNC220
+                [sys.executable, "-P", "-m", "supervisor.host", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # data goes to our standard output, and what children print is not data
+                start_new_session=True,
+                env=self._child_environment(),
+            )
+        self._socket = ours
+        self._ready = False
+        _living.add(self)
+        self._send(Configure(list(sys.path), list(self._preload), _running_backend()))
+
+    def _end_leftovers(self) -> list[custody.Pid]:
+        """Kill what an earlier host of ours, or of a daemon that is dead, has left. Return what will not go."""
+        return custody.end_all(lambda: [*custody.tagged(self._tag), *custody.abandoned()], END_LIMIT)
+
+    def _child_environment(self) -> dict[str, str]:
+        environment = {**os.environ, **self._environment, custody.TAG: self._tag}
+        package = Path(__file__).resolve().parent.parent
+        installed = {Path(path).resolve() for path in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))}
+        if package not in installed:  # run from a checkout: -P leaves the current folder out
+            paths = [str(package), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        return environment
+
+    async def _reaped(self) -> None:
+        """Wait until the host has ended, and collect its exit status."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        fd = os.pidfd_open(self._process.pid)  # unreaped until we reap it, so the number is its own
+        try:
+            await anyio.wait_readable(fd)
+        finally:
+            anyio.notify_closing(fd)
+            os.close(fd)
+        self._process.wait()
+
+    async def _next(self) -> Report:
+        """Return the next report.
+
+        Raises:
+            HostFailed: the host could not import something, or is gone. It has been buried.
+        """
+        report = await self._receive()
+        match report:
+            case Ready():
+                self._ready = True
+            case Failed(module=module):
+                await self.end()
+                where = f"importing {module}" if module else "in the process host"
+                self._failure = HostFailed(report.error_type, f"{where}: {report.text}", report.traceback)
+                raise self._failure
+            case None:
+                process, importing = self._process, not self._ready and self._preload
+                await self.end()
+                status = process.returncode if process else None
+                when = f" while importing {', '.join(self._preload)}" if importing else ""
+                self._failure = HostFailed("HostLost", f"the process host ended with status {status}{when}")
+                raise self._failure
+        return report
+
+    # ---------------------------------------------------------------- datagrams
+
+    def _send(self, command: Command, link: socket.socket | None = None) -> None:
+        assert self._socket is not None
+        try:
+            if link is None:
+                self._socket.send(_encode(command))
+            else:
+                socket.send_fds(self._socket, [_encode(command)], [link.fileno()])
+        except (BrokenPipeError, ConnectionResetError, BlockingIOError):
+            return  # gone or wedged: the reader learns the first by the end of file, the second by its time limit
+
+    async def _receive(self) -> Report | None:
+        assert self._socket is not None
+        while True:
+            try:
+                data = self._socket.recv(LARGEST)
+            except BlockingIOError:
+                await anyio.wait_readable(self._socket)
+            except ConnectionResetError:
+                return None
+            else:
+                return _decode(data) if data else None
+
+
+def _running_backend() -> Backend:
+    trio = sys.modules.get("trio")
+    return "trio" if trio is not None and trio.lowlevel.in_trio_run() else "asyncio"
+
+
+def kill_descendants() -> None:
+    """SIGKILL everything below every process host of this process, at once. Safe in a signal handler.
+
+    The hosts themselves are left: this process is about to exit, and they finish what was missed at the end of file.
+    """
+    for host in tuple(_living):
+        if host.pid is not None:
+            for pid in custody.descendants(host.pid):
+                custody.send(pid, signal.SIGKILL)
+
+
+def host_of(cell: Cell, start: ProcessStart) -> ProcessHost:
+    """Return the host that serves the child of this name, made if need be. It outlives the child's incarnations."""
+    host = _of_cell.get(cell)
+    if host is None:
+        host = _of_cell[cell] = ProcessHost(start.preload, start.environment)
+    return host
+
+
+async def leave_host(cell: Cell) -> None:
+    """An incarnation of this name has ended: end its host, unless another incarnation will follow.
+
+    While that one is waited for (a backoff, a cool-down), the host stays warm; a task sees it out if it is not to be.
+    """
+    if cell.phase is Phase.RESTARTING:
+        cell.backend.spawn(lambda: _see_out(cell, cell.incarnation), f"host of {cell.name}")
+    elif (host := _of_cell.pop(cell, None)) is not None:
+        await host.end()
+
+
+async def _see_out(cell: Cell, incarnation: int) -> None:
+    try:
+        while True:
+            await anyio.sleep(LOOK_EVERY)
+            if cell.phase is not Phase.RESTARTING or cell.incarnation != incarnation:
+                return
+    finally:
+        if cell.incarnation == incarnation and (host := _of_cell.pop(cell, None)) is not None:
+            await host.end()

@@ -1,0 +1,294 @@
+"""What the daemon and a process child say to each other: one tagged msgpack map in each frame of the socketpair.
+
+Bodies are messages of actors, encoded apart (``msgspec.Raw``) and decoded by the type that the receiver handles under
+the name given: unknown types, unknown fields and wrong values are refused. Names of types are looked up among the
+message classes that are imported already; nothing is imported or unpickled because a peer said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from protocol.messages.common import Message
+from supervisor import errors
+from supervisor.errors import CallFailed, ConnectionLost, HandlerFailed
+from supervisor.mailbox import Overflow
+from supervisor.reasons import Reason
+from supervisor.reply import as_call_failure
+
+MAX_FRAME = 16 << 20
+"""Bytes in one frame, either way."""
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=str.lower):
+    """One map on the link."""
+
+
+# ---------------------------------------------------------------- daemon to child
+
+
+class Start(Frame, frozen=True):
+    """The first frame: what to run."""
+
+    name: str
+    incarnation: int
+    target: str
+    """``module:Class``."""
+    arguments: dict[str, Any]
+    shutdown: float | Literal["infinity"]
+    """How long ``on_stop`` may take after a crash, in seconds; after a stop the daemon counts."""
+
+
+class Deliver(Frame, frozen=True):
+    """A letter for the child's mailbox. ``timeout`` is set for a call: the seconds that its caller still waits."""
+
+    letter: int
+    kind: str
+    body: msgspec.Raw
+    timeout: float | None = None
+
+
+class GiveUp(Frame, frozen=True):
+    """The caller of this letter has left: its token is done."""
+
+    letter: int
+
+
+class Stop(Frame, frozen=True):
+    """Finish the message in hand, run ``on_stop``, and end with this reason. Who takes too long is killed."""
+
+    reason: Reason
+
+
+class Inject(Frame, frozen=True):
+    """The fault port: raise this error as if a handler had."""
+
+    error_type: str
+    text: str
+
+
+# ---------------------------------------------------------------- child to daemon
+
+
+class Acked(Frame, frozen=True):
+    """``on_start`` has returned. The mailbox is kept by the daemon from now on, by this policy."""
+
+    bound: int
+    overflow: Overflow
+
+
+class Taken(Frame, frozen=True):
+    """The actor has this letter in hand. Sent before the handler runs, so it is never delivered twice."""
+
+    letter: int
+    kind: str
+    """The name of its type, for the crash report."""
+
+
+class Beat(Frame, frozen=True):
+    """There is progress; the next must come within ``limit`` seconds (None: the limit of the specification)."""
+
+    phase: str
+    limit: float | None
+
+
+class Ending(Frame, frozen=True):
+    """The reason is known. The process ends as soon as ``on_stop`` has run."""
+
+    reason: Reason
+
+
+class Publish(Frame, frozen=True):
+    topic: str
+    data: dict[str, Any]
+
+
+class RequestShutdown(Frame, frozen=True):
+    reason: str
+    exit_code: int
+
+
+class Summary(Frame, frozen=True):
+    """What the actor says of itself."""
+
+    values: dict[str, Any]
+
+
+class Watch(Frame, frozen=True):
+    """Tell each end of an incarnation of this name, under this number."""
+
+    watch: int
+    name: str
+
+
+class Unwatch(Frame, frozen=True):
+    watch: int
+
+
+class Link(Frame, frozen=True):
+    """Whatever ends this incarnation, other than normally, shall crash that of ``name`` that runs now."""
+
+    name: str
+
+
+class Lost(Frame, frozen=True):
+    """A message became a dead letter in the child's process."""
+
+    to: str
+    kind: str
+    why: str
+
+
+class Cast(Frame, frozen=True):
+    """A message to an actor of the tree. Where ``sent`` is set, the child waits until :class:`Settled` says: room."""
+
+    to: str
+    kind: str
+    body: msgspec.Raw
+    sent: int | None = None
+
+
+class Call(Frame, frozen=True):
+    call: int
+    to: str
+    kind: str
+    body: msgspec.Raw
+    timeout: float
+
+
+class Forget(Frame, frozen=True):
+    """The child gave up this call."""
+
+    call: int
+
+
+# ---------------------------------------------------------------- both ways
+
+
+class Fail(Frame, frozen=True):
+    """To the child: crash now with this reason. To the daemon: crash that incarnation of ``name``."""
+
+    reason: Reason
+    name: str = ""
+    incarnation: int = 0
+
+
+class WentDown(Frame, frozen=True):
+    """To the child: the watched actor's incarnation has ended."""
+
+    watch: int
+    name: str
+    reason: Reason
+    incarnation: int
+
+
+class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A :class:`CallFailed` on its way to the caller."""
+
+    kind: str
+    text: str
+    error_type: str = ""
+    traceback: str = ""
+    code: str | None = None
+
+
+class Settled(Frame, frozen=True):
+    """A letter (from the child) or a call (from the daemon) is answered: with a value, or with a failure."""
+
+    number: int
+    value: msgspec.Raw | None = None
+    failure: Failure | None = None
+
+
+ToChild = Start | Deliver | GiveUp | Stop | Inject | Fail | WentDown | Settled
+ToDaemon = (
+    Acked | Taken | Beat | Ending | Publish | RequestShutdown | Summary | Watch | Unwatch | Link
+    | Lost | Cast | Call | Forget | Fail | Settled
+)  # fmt: skip
+
+read_to_child = msgspec.msgpack.Decoder(ToChild).decode
+_to_daemon: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class BadFrame(Exception):
+    """A frame that is not one of ours."""
+
+
+def read_to_daemon(payload: bytes) -> ToDaemon:
+    """Decode what a child sent. Raises :class:`BadFrame`."""
+    try:
+        return _to_daemon.decode(payload)
+    except msgspec.DecodeError as error:
+        raise BadFrame(str(error)) from error
+
+
+class UnknownMessage(CallFailed):
+    """The receiver handles no message of this type, or the body is not one."""
+
+
+def kind_of(message: Message) -> str:
+    """Return the name under which a message's type travels: tags alone repeat between actors."""
+    klass = type(message)
+    return f"{klass.__module__}:{klass.__qualname__}"
+
+
+def body_of(value: object) -> msgspec.Raw:
+    """Encode a message or a reply. Raises ``TypeError`` for what msgpack cannot carry."""
+    return msgspec.Raw(_encode(value))
+
+
+class Bodies:
+    """Decodes bodies into the message types of one side. Refuses with :class:`UnknownMessage`."""
+
+    def __init__(self, kinds: Iterable[type[Message]] | None = None) -> None:
+        """Args: ``kinds``: the only types accepted; None: every message type that is imported."""
+        self._only = None if kinds is None else {f"{kind.__module__}:{kind.__qualname__}": kind for kind in kinds}
+        self._decoders: dict[str, msgspec.msgpack.Decoder[Message]] = {}
+
+    def decode(self, kind: str, body: msgspec.Raw) -> Message:
+        decoder = self._decoders.get(kind)
+        if decoder is None:
+            klass = _imported(kind) if self._only is None else self._only.get(kind)
+            if klass is None:
+                raise UnknownMessage(f"a message {kind} is not handled here")
+            decoder = self._decoders[kind] = msgspec.msgpack.Decoder(klass)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise UnknownMessage(f"not a valid {kind}: {error}") from error
+
+
+def _imported(kind: str) -> type[Message] | None:
+    waiting: list[type[Message]] = [Message]
+    while waiting:
+        klass = waiting.pop()
+        if f"{klass.__module__}:{klass.__qualname__}" == kind:
+            return klass
+        waiting += klass.__subclasses__()
+    return None
+
+
+_FAILURES: dict[str, type[CallFailed]] = {
+    klass.__name__: klass
+    for klass in vars(errors).values()
+    if isinstance(klass, type) and issubclass(klass, CallFailed) and klass is not HandlerFailed
+} | {"UnknownMessage": UnknownMessage}
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Describe why a call got no value."""
+    failed = as_call_failure(error)
+    if isinstance(failed, HandlerFailed):
+        return Failure("HandlerFailed", failed.text, failed.error_type, failed.traceback, failed.code)
+    return Failure(type(failed).__name__, str(failed))
+
+
+def error_of(failure: Failure) -> CallFailed:
+    """Return the exception that a failure describes."""
+    if failure.kind == "HandlerFailed":
+        return HandlerFailed(failure.error_type, failure.text, failure.traceback, failure.code)
+    return _FAILURES.get(failure.kind, ConnectionLost)(failure.text)

@@ -1,0 +1,193 @@
+"""What passes between the tree and a process child while it lives: letters, calls, monitors, publications."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from protocol.messages.common import Message
+from supervisor import link_protocol as wire
+from supervisor.errors import CallFailed, ConnectionLost
+from supervisor.link_child import answer_call, settle
+from supervisor.monitor import Down, Inject
+from supervisor.outbox import FrameTooLarge, Outbox
+from supervisor.reasons import Normal, Reason, portable
+from supervisor.reply import Pending
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from supervisor.backend import Waiter
+    from supervisor.incarnation import Surroundings
+    from supervisor.mailbox import Cell
+
+WINDOW = 32
+"""Letters that may be under way to a child that has not taken them in hand: enough to keep a batch handler busy."""
+
+
+class Traffic:
+    """Both directions of one link, on the daemon's side. Used on the event loop only; nothing waits for the peer."""
+
+    def __init__(self, cell: Cell, surroundings: Surroundings, outbox: Outbox, tasks: TaskGroup) -> None:
+        self._cell = cell
+        self._around = surroundings
+        self._outbox = outbox
+        self._tasks = tasks
+        self._bodies = wire.Bodies()
+        self._letters = 0
+        self._under_way: dict[int, Message | Pending[Any]] = {}
+        """Sent, and not yet in the actor's hands. In order."""
+        self._held: dict[int, Pending[Any]] = {}
+        """Calls that the actor has to answer, under way or in its hands."""
+        self._calls: dict[int, Pending[Any]] = {}
+        """Calls of the child to actors of the tree."""
+        self._watches: dict[int, str] = {}
+        self._links: list[tuple[str, int]] = []
+        self._waiter: Waiter | None = None
+        self._ended = False
+
+    # ---------------------------------------------------------------- to the child
+
+    async def feed(self) -> None:
+        """Take letters out of the cell and send them, for ever. Start it at the ack."""
+        cell = self._cell
+        while True:
+            while cell.system:
+                self._pass_on(cell.system.popleft())
+            if self._has_room() and (letter := cell.take()) is not None:
+                self._deliver(letter)
+            else:
+                self._waiter = cell.waiter = cell.backend.waiter()
+                await self._waiter
+
+    def _has_room(self) -> bool:
+        # With letters under way the child will report one taken, and that wakes the feeder: it never waits in vain.
+        return len(self._under_way) < WINDOW and not (self._under_way and self._outbox.full)
+
+    def _pass_on(self, message: Down | Inject) -> None:
+        if isinstance(message, Inject):
+            self._outbox.put(wire.Inject(type(message.error).__name__, str(message.error)))
+
+    def _deliver(self, letter: Message | Pending[Any]) -> None:
+        self._letters += 1
+        number = self._letters
+        message = letter.message if isinstance(letter, Pending) else letter
+        timeout = letter.deadline - self._cell.clock.monotonic() if isinstance(letter, Pending) else None
+        try:
+            self._outbox.put(wire.Deliver(number, wire.kind_of(message), wire.body_of(message), timeout))
+        except (TypeError, FrameTooLarge) as error:
+            if isinstance(letter, Pending):
+                letter.settle(None, wire.UnknownMessage(f"{type(message).__name__} cannot be sent: {error}"))
+            else:
+                self._cell.dead_letter(message, "cannot be encoded")
+            return
+        self._under_way[number] = letter
+        if isinstance(letter, Pending):
+            self._held[number] = letter
+            letter.on_done(lambda _: self._caller_left(number))
+
+    def _caller_left(self, number: int) -> None:
+        if self._held.pop(number, None) is not None and not self._ended:
+            self._outbox.put(wire.GiveUp(number))
+
+    # ---------------------------------------------------------------- from the child
+
+    def handle(self, frame: wire.Frame) -> None:
+        """Act on a frame that is not about the life of the process."""
+        match frame:
+            case wire.Taken(letter=number):
+                self._taken(number)
+            case wire.Settled(number=number):
+                self._taken(number)
+                if (pending := self._held.pop(number, None)) is not None:
+                    settle(pending, frame)
+            case wire.Cast():
+                self._cast(frame)
+            case wire.Call():
+                self._call(frame)
+            case wire.Forget(call=number):
+                if (pending := self._calls.get(number)) is not None:
+                    pending.cancel()
+            case wire.Lost(to=name, why=why):
+                self._around.cell(name).dead_letter(frame, why)
+            case wire.Publish(topic=topic, data=data):
+                self._around.publish(topic, data)
+            case wire.RequestShutdown(reason=reason, exit_code=code):
+                self._around.request_shutdown(reason, code)
+            case wire.Watch(watch=number, name=name):
+                self._watches[number] = name
+                self._around.watch((self, number), name, lambda down: self._tell_down(number, down))
+            case wire.Unwatch(watch=number):
+                if (watched := self._watches.pop(number, None)) is not None:
+                    self._around.unwatch((self, number), watched)
+            case wire.Link(name=name):
+                self._links.append((name, self._around.cell(name).incarnation))
+            case wire.Fail(reason=reason, name=name, incarnation=incarnation):
+                self._around.fail(name, incarnation, reason)
+
+    def _taken(self, number: int) -> None:
+        if self._under_way.pop(number, None) is not None and self._waiter is not None:
+            self._waiter.wake()
+
+    def _cast(self, frame: wire.Cast) -> None:
+        cell = self._around.cell(frame.to)
+        try:
+            message = self._bodies.decode(frame.kind, frame.body)
+            if frame.sent is None:
+                cell.cast(message)
+            else:
+                self._tasks.start_soon(self._send, cell, message, frame.sent)
+        except CallFailed as error:
+            # The child's cast returned long ago, so nobody can be told; it is counted like any letter that was lost.
+            cell.dead_letter(frame, str(error))
+
+    async def _send(self, cell: Cell, message: Message, number: int) -> None:
+        try:
+            await cell.send(message)
+        except CallFailed as error:
+            self._outbox.put(wire.Settled(number, failure=wire.failure_of(error)))
+        else:
+            self._outbox.put(wire.Settled(number))
+
+    def _call(self, frame: wire.Call) -> None:
+        number = frame.call
+        try:
+            request = self._bodies.decode(frame.kind, frame.body)
+        except CallFailed as error:
+            self._outbox.put(wire.Settled(number, failure=wire.failure_of(error)))
+            return
+        clock, backend = self._cell.clock, self._cell.backend
+        pending: Pending[Any] = Pending(frame.to, request, frame.timeout, clock, backend)  # type: ignore[arg-type]
+        self._calls[number] = pending
+        pending.on_done(lambda done: self._answer(number, done))
+        self._around.cell(frame.to).call(pending)
+
+    def _answer(self, number: int, pending: Pending[Any]) -> None:
+        del self._calls[number]
+        if not self._ended:
+            answer_call(self._outbox, number, pending)
+
+    def _tell_down(self, number: int, down: Down) -> None:
+        self._outbox.put(wire.WentDown(number, down.name, portable(down.reason), down.incarnation))
+
+    # ---------------------------------------------------------------- the end
+
+    def end(self, reason: Reason) -> None:
+        """The incarnation is over: put back what the actor never had in hand, and settle everything else."""
+        self._ended = True
+        for number, name in self._watches.items():
+            self._around.unwatch((self, number), name)
+        for pending in list(self._calls.values()):
+            pending.cancel()
+        held, self._held = self._held, {}
+        for number, pending in held.items():
+            if number in self._under_way:
+                pending.settle(None, self._cell.refusal())
+            else:
+                text = f"{self._cell.name} ended ({reason}) with the call in hand; its outcome is unknown"
+                pending.settle(None, ConnectionLost(text))
+        casts = [letter for letter in self._under_way.values() if not isinstance(letter, Pending)]
+        self._under_way.clear()
+        self._cell.queue.extendleft(reversed(casts))
+        if not isinstance(reason, Normal):
+            for name, incarnation in self._links:
+                self._around.fail(name, incarnation, reason)
