@@ -69,6 +69,8 @@ class _Grip:
 
     descriptors: list[int] = field(default_factory=list)
     user: object | None = None
+    """The present user, or the last one."""
+    in_use: bool = False
 
     def holds(self, path: Path) -> bool:
         """Return whether one of the locks is on what this path names now."""
@@ -82,7 +84,8 @@ def take(home: Home, user: object, disk: Disk) -> None:
     """Take the lock of a home for this process, making the home and its ``run/`` if nobody ever did.
 
     Nothing is created when another process holds it. Taking it again for the same ``user`` (compared by identity)
-    changes nothing, but for a lock file that was deleted meanwhile: it is made and locked anew.
+    changes nothing, but for a lock file that was deleted meanwhile: it is made and locked anew. So the time of the
+    lock file is that of this user's first start, whatever restarts came after it.
 
     Raises:
         HeldElsewhere: another process holds it, or this one for another user who has not called :func:`leave`.
@@ -90,7 +93,7 @@ def take(home: Home, user: object, disk: Disk) -> None:
     """
     key = Path(os.path.realpath(home.root))
     grip = _grips.get(key) or _Grip()
-    if grip.user is not None and grip.user is not user:
+    if grip.in_use and grip.user is not user:
         raise HeldElsewhere(Holder(os.getpid()))
     with ExitStack() as undo:
         taken: list[int] = []
@@ -104,7 +107,7 @@ def take(home: Home, user: object, disk: Disk) -> None:
     grip.descriptors.extend(taken)
     if taken or grip.user is not user:
         _write_record(home, grip)
-    grip.user = user
+    grip.user, grip.in_use = user, True
     _grips[key] = grip
 
 
@@ -112,7 +115,7 @@ def leave(home: Home, user: object) -> None:
     """Let another user of this process take the lock. The process itself holds it on until it ends."""
     grip = _grips.get(Path(os.path.realpath(home.root)))
     if grip is not None and grip.user is user:
-        grip.user = None
+        grip.in_use = False
 
 
 def find_holder(home: Home) -> Holder:

@@ -41,6 +41,20 @@ ACTORS: Final = (
 End = Literal["normal", "shutdown", "killed", "crash", "start_failed", "timeout"]
 ENDS: Final[tuple[End, ...]] = get_args(End)
 
+JOB_EVENTS: Final = (
+    "accepted",
+    "claimed",
+    "trained",
+    "committed",
+    "requeued",
+    "interrupted",
+    "uncommitted",
+    "failed",
+    "retried",
+    "cancelled",
+)
+"""What QueueManager tells on the topic ``queue`` and is worth counting."""
+
 GATES: Final = ("paused", "stop_after_file", "lease", "disk", "device")
 
 
@@ -49,6 +63,7 @@ class DaemonMetrics(Collector):
 
     Attributes:
         exits: ends of incarnations by ``(actor, how)``, counted by the exporter.
+        job_events: what happened to jobs, by event, counted by the exporter.
         tree: the view of the tree; None while there is none, before the start and after the end.
     """
 
@@ -56,6 +71,7 @@ class DaemonMetrics(Collector):
         self._board = board
         self._started = time.time()
         self.exits: Counter[tuple[str, str]] = Counter()
+        self.job_events: Counter[str] = Counter()
         self.tree: Callable[[], TreeNode] | None = None
 
     def describe(self) -> Iterable[Metric]:
@@ -67,7 +83,7 @@ class DaemonMetrics(Collector):
         if self.tree is None:
             return None
         tree = self.tree()
-        stopping = tree.status if tree.status == "stopping" else None
+        stopping = self._board.stopping or ("the tree is stopping" if tree.status == "stopping" else None)
         return status(self._board, Surroundings(os.getpid(), time.time() - self._started, "", stopping, tree))
 
     def collect(self) -> Iterator[Metric]:
@@ -88,6 +104,10 @@ class DaemonMetrics(Collector):
         yield _gauges("queue_files", "Files in each place of the home.", "queue", files)
         shut = {reason: bool(getattr(board.gate, reason)) for reason in GATES}
         yield _gauges("gate_shut", "1 for each thing that keeps new jobs from being handed out.", "reason", shut)
+        events = CounterMetricFamily("stokehold_job_events", "What happened to jobs.", labels=["event"])
+        for event in JOB_EVENTS:
+            events.add_metric([event], self.job_events[event])
+        yield events
 
     def _disk(self) -> Iterator[Metric]:
         disk = self._board.disk

@@ -62,6 +62,7 @@ class MetricsExporter(Actor):
         for name in ACTORS:
             if name != NAME:
                 self.context.monitor(self.context.ref(name))
+        self.context.spawn(self._count_jobs, name="events")
         if self._settings.port == OFF:
             self._closed.set()
             return
@@ -86,6 +87,11 @@ class MetricsExporter(Actor):
     async def _down(self, down: Down) -> None:
         if down.incarnation:
             self._count(down.name, down.reason)
+
+    async def _count_jobs(self) -> None:
+        with self.context.subscribe(["queue"], bound=4096) as events:
+            async for event in events:
+                self._metrics.job_events[str(event.data.get("event"))] += 1
 
     def _count(self, name: str, reason: Reason) -> None:
         self._metrics.exits[name, str(reason.__struct_config__.tag)] += 1

@@ -119,6 +119,7 @@ class SignalHandler(Actor):
             self._stop_gently("stokehold stop --after-file")
 
     def _stop_gently(self, why: str) -> None:
+        self._board.stopping = why
         self.context.publish("state", {"event": "stopping", "reason": why})
         self.context.request_shutdown(why)
 

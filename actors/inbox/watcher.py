@@ -26,9 +26,9 @@ from actors.settings_store import ConfigStore
 from protocol.home import Home
 from protocol.messages.common import Done, Message, Trouble
 from protocol.messages.inbox import QuietScan, Rescan
-from protocol.messages.queue import Accepted, InboxCount, QuietReport
+from protocol.messages.queue import Accept, Accepted, InboxCount, QuietReport, Refuse
 from protocol.messages.trainer import ConfigChanged
-from supervisor import Actor, CallFailed, MailboxFull, Pending, Reason, Reply, on, on_deferred
+from supervisor import Actor, CallFailed, HandlerFailed, MailboxFull, Pending, Reason, Reply, on, on_deferred
 from supervisor.durable import Disk
 
 NAME = "InboxWatcher"
@@ -42,6 +42,9 @@ PATIENCE: Final = 60.0
 
 RETRY: Final = (1.0, 60.0)
 """Seconds until a file that could not be handed over is tried again: at first, doubling, and at most."""
+
+NOT_AS_READ: Final = "not_as_read"
+"""QueueManager's refusal of a file that is gone, is not what was read, or is no regular file."""
 
 BATCH_FILES: Final = 64
 BATCH_BYTES: Final = 16 << 20
@@ -73,8 +76,8 @@ class InboxWatcher(Actor):
         self._disk = disk
         self._board = board
         self._settling: Settling[Path] = Settling()
-        self._left: dict[Path, Stamp] = {}
-        """Files that QueueManager has dealt with and left standing; as long as they stay as they are, they are over."""
+        self._left: dict[Path, tuple[Stamp, str]] = {}
+        """Files that are over although they still stand there, and why; until they are changed or taken away."""
         self._retry: dict[Path, tuple[float, float]] = {}
         """Files that could not be handed over: when to try again, and after how long the time after that."""
         self._quiet_wanted: list[int] = []
@@ -160,6 +163,7 @@ class InboxWatcher(Actor):
                 troubles += await self._hand_over(batch)
         finally:
             self._in_hand = 0
+        troubles += [why for _, why in self._left.values()]
         for reply in rescans:
             reply.send(Done())
         waits = [config.inbox.rescan, *(at - now for at, _ in self._retry.values())]
@@ -179,7 +183,7 @@ class InboxWatcher(Actor):
             return scan(self._inbox, watch)
 
     def _candidates(self, found: Found) -> dict[Path, Candidate]:
-        self._left = {path: stamp for path, stamp in self._left.items() if found.files.get(path) == stamp}
+        self._left = {path: left for path, left in self._left.items() if found.files.get(path) == left[0]}
         return {
             path: Candidate(path, stamp, read_name(path))
             for path, stamp in found.files.items()
@@ -191,33 +195,40 @@ class InboxWatcher(Actor):
         config = self._store.current
         verdicts = await to_thread.run_sync(judge, self._inbox, batch, config, from_thread.check_cancelled)
         queue = self.context.ref(QUEUE)
-        asked: list[tuple[Candidate, Pending[Accepted]]] = []
+        asked: list[tuple[tuple[Candidate, Accept | Refuse], Pending[Accepted]]] = []
         troubles: list[str] = []
         for candidate, verdict in verdicts:
             if not isinstance(verdict, Unread):
-                asked.append((candidate, queue.request(verdict, timeout=PATIENCE)))
+                asked.append(((candidate, verdict), queue.request(verdict, timeout=PATIENCE)))
             elif verdict.reason is None:
                 self._settling.forget(candidate.path)
             else:
                 self._try_again(candidate)
                 troubles.append(verdict.reason)
-        for candidate, pending in asked:
+        for (candidate, verdict), pending in asked:
             try:
                 await pending
             except CallFailed as error:
-                self._try_again(candidate)
-                troubles.append(f"{candidate.named.file} could not be handed over: {error}")
+                if isinstance(error, HandlerFailed) and error.code == NOT_AS_READ:
+                    self._over(candidate, verdict)
+                else:
+                    self._try_again(candidate)
+                    troubles.append(f"{candidate.named.file} could not be handed over: {error}")
             else:
-                self._settle_with(candidate)
+                self._over(candidate, verdict)
         return troubles
 
-    def _settle_with(self, candidate: Candidate) -> None:
-        """Forget a file that QueueManager has dealt with; remember it if it still stands there."""
+    def _over(self, candidate: Candidate, verdict: Accept | Refuse) -> None:
+        """Forget a file that QueueManager has dealt with or that changed; remember a refused one that it left standing.
+
+        Only payloads can be filed away. A link, a pipe or a device is refused where it is, once.
+        """
         self._retry.pop(candidate.path, None)
         self._settling.forget(candidate.path)
         with suppress(OSError):
-            if Stamp.of((self._inbox / candidate.path).lstat()) == candidate.stamp:
-                self._left[candidate.path] = candidate.stamp
+            if isinstance(verdict, Refuse) and Stamp.of((self._inbox / candidate.path).lstat()) == candidate.stamp:
+                why = f"{candidate.named.file} in the inbox is refused: {verdict.reason}"
+                self._left[candidate.path] = (candidate.stamp, why)
 
     def _try_again(self, candidate: Candidate) -> None:
         first, most = RETRY

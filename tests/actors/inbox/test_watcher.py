@@ -1,0 +1,412 @@
+"""InboxWatcher in a real tree over a real folder. Its partner takes files away as QueueManager does and keeps a list."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+
+from actors.board import Board
+from actors.inbox.watcher import InboxWatcher
+from actors.settings_store import ConfigStore
+from protocol.config import Config, DataSection, InboxSection
+from protocol.home import Home
+from protocol.messages.inbox import QuietScan, Rescan
+from protocol.messages.queue import Accept, Accepted, InboxCount, QuietReport, Refuse
+from supervisor import Actor, ChildSpec, Disk, Refused, SupervisorSpec, Tree, on, open_tree
+from tests.actors.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+ROW = b'{"text": "one"}\n'
+ID = "01jdh2x9a7k3c5e8f0g1h2j3k4"
+
+
+@dataclass
+class Ledger:
+    """What the partner was told."""
+
+    accepted: list[Accept] = field(default_factory=list)
+    refused: list[Refuse] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    quiet: dict[int, bool] = field(default_factory=dict)
+    answer_with: Exception | None = None
+    asked: int = 0
+
+    @property
+    def files(self) -> list[str]:
+        return [message.file for message in self.accepted]
+
+
+class Clerk(Actor):
+    """Moves files out of the inbox and notes what it was told."""
+
+    def __init__(self, ledger: Ledger, shelf: Path) -> None:
+        self.ledger = ledger
+        self.shelf = shelf
+
+    def take(self, path: str) -> Accepted:
+        self.ledger.asked += 1
+        if self.ledger.answer_with is not None:
+            raise self.ledger.answer_with
+        if not Path(path).is_file() or Path(path).is_symlink():
+            raise Refused("no regular file", "not_as_read")
+        os.rename(path, self.shelf / f"{self.ledger.asked:04d}")
+        return Accepted(id=str(self.ledger.asked), file=path, state="queued")
+
+    @on(Accept)
+    async def _(self, message: Accept) -> Accepted:
+        answer = self.take(message.path)
+        self.ledger.accepted.append(message)
+        return answer
+
+    @on(Refuse)
+    async def _(self, message: Refuse) -> Accepted:
+        self.ledger.refused.append(message)
+        return self.take(message.path)
+
+    @on(InboxCount)
+    async def _(self, message: InboxCount) -> None:
+        self.ledger.counts.append(message.files)
+
+    @on(QuietReport)
+    async def _(self, message: QuietReport) -> None:
+        self.ledger.quiet[message.request] = message.quiet
+
+
+@dataclass
+class Room:
+    tree: Tree
+    home: Home
+    store: ConfigStore
+    board: Board
+    ledger: Ledger
+
+    def drop(self, name: str, content: bytes = ROW) -> Path:
+        """Put a file into the inbox as a careful producer does."""
+        path = self.home.inbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden = path.with_name(f".{os.fsencode(path.name).hex()}.tmp")
+        hidden.write_bytes(content)
+        hidden.rename(path)
+        return path
+
+    async def rescan(self) -> None:
+        await self.tree.ref("InboxWatcher").call(Rescan(), timeout=10)
+
+
+@asynccontextmanager
+async def room(
+    folder: Path, *, settle: float = 0.0, rescan: float = 60.0, on_bad_line: str = "refuse"
+) -> AsyncIterator[Room]:
+    home = Home(folder / "home")
+    home.inbox.mkdir(parents=True, exist_ok=True)
+    shelf = folder / "shelf"
+    shelf.mkdir(exist_ok=True)
+    config = Config(
+        inbox=InboxSection(settle=settle, rescan=rescan),
+        data=msgspec.convert({"on_bad_line": on_bad_line}, DataSection),
+    )
+    store, board, ledger = ConfigStore(config), Board(), Ledger()
+    spec = SupervisorSpec(
+        "root",
+        [
+            ChildSpec("QueueManager", lambda: Clerk(ledger, shelf)),
+            ChildSpec("InboxWatcher", lambda: InboxWatcher(home, store, Disk(), board)),
+        ],
+    )
+    async with open_tree(spec) as tree:
+        yield Room(tree, home, store, board, ledger)
+
+
+async def test_a_file_renamed_into_place_is_handed_over_without_a_rescan(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        await the.rescan()
+        the.drop("a.jsonl")
+        await until(lambda: the.ledger.accepted)
+        (message,) = the.ledger.accepted
+        assert (message.file, message.priority, message.samples, message.bytes) == ("a.jsonl", "normal", 1, len(ROW))
+        assert message.path == str(the.home.inbox / "a.jsonl")
+        assert message.submit_id is None
+
+
+async def test_what_stood_there_before_the_start_is_handed_over_oldest_first(tmp_path: Path) -> None:
+    inbox = tmp_path / "home" / "inbox"
+    inbox.mkdir(parents=True)
+    for age, name in enumerate(["c", "a", "b"]):
+        path = inbox / f"{name}.jsonl"
+        path.write_bytes(ROW)
+        os.utime(path, ns=(age, age))
+    async with room(tmp_path) as the:
+        await until(lambda: len(the.ledger.accepted) == 3)
+        assert the.ledger.files == ["c.jsonl", "a.jsonl", "b.jsonl"]
+
+
+async def test_a_growing_file_is_not_touched_until_it_has_settled(tmp_path: Path) -> None:
+    async with room(tmp_path, settle=0.4) as the:
+        path = the.home.inbox / "a.jsonl"
+        with path.open("ab", buffering=0) as stream:
+            for _ in range(8):  # a writer whose lines are torn at every look
+                stream.write(ROW[:7])
+                await the.rescan()
+                stream.write(ROW[7:])
+                await the.rescan()
+        assert the.ledger.asked == 0
+        await until(lambda: the.ledger.accepted)
+        assert the.ledger.accepted[0].samples == 8
+
+
+async def test_a_half_written_file_that_stands_still_is_refused_with_its_line(tmp_path: Path) -> None:
+    async with room(tmp_path, settle=0.05) as the:
+        (the.home.inbox / "a.jsonl").write_bytes(ROW + ROW[:5])
+        await until(lambda: the.ledger.refused)
+        assert [bad.line for bad in the.ledger.refused[0].lines] == [2]
+
+
+async def test_names_of_producers_are_never_touched(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        for name in (".a.jsonl", "b.jsonl.tmp", "c.part", "d.jsonl~", ".hidden/e.jsonl"):
+            path = the.home.inbox / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(ROW)
+        await the.rescan()
+        assert the.ledger.asked == 0
+        assert the.board.inbox_files == 0
+        (the.home.inbox / "b.jsonl.tmp").rename(the.home.inbox / "b.jsonl")
+        await until(lambda: the.ledger.files == ["b.jsonl"])
+
+
+async def test_a_submitted_file_need_not_settle(tmp_path: Path) -> None:
+    async with room(tmp_path, settle=3600) as the:
+        the.drop(f"@{ID}-high@a.jsonl")
+        await until(lambda: the.ledger.accepted)
+        (message,) = the.ledger.accepted
+        assert (message.file, message.priority, message.submit_id) == ("a.jsonl", "high", ID)
+
+
+async def test_folders_count_and_the_first_one_may_name_the_line(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("low/deep/a.jsonl")
+        await until(lambda: the.ledger.accepted)
+        the.drop("low/deep/b.jsonl")  # in a folder that was made while the watcher ran
+        await until(lambda: len(the.ledger.accepted) == 2)
+        assert [(one.file, one.priority) for one in the.ledger.accepted] == [("a.jsonl", "low"), ("b.jsonl", "low")]
+
+
+async def test_the_same_name_twice_is_two_files(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl")
+        await until(lambda: len(the.ledger.accepted) == 1)
+        the.drop("a.jsonl", ROW * 2)
+        await until(lambda: len(the.ledger.accepted) == 2)
+        assert [one.samples for one in the.ledger.accepted] == [1, 2]
+
+
+async def test_a_file_put_back_unchanged_is_taken_again(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl")
+        await until(lambda: the.ledger.accepted)
+        (tmp_path / "shelf" / "0001").rename(the.home.inbox / "a.jsonl")
+        await until(lambda: len(the.ledger.accepted) == 2)
+
+
+async def test_bad_lines_are_refused_by_default_and_named(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl", ROW + b"{\n" + ROW + b'{"text": "\xff"}\n')
+        await until(lambda: the.ledger.refused)
+        (message,) = the.ledger.refused
+        assert [bad.line for bad in message.lines] == [2, 4]
+        assert message.reason.startswith("2 of 4 rows cannot be trained on; line 2")
+        assert len(message.sha256) == 64
+
+
+async def test_bad_lines_are_left_out_if_asked(tmp_path: Path) -> None:
+    async with room(tmp_path, on_bad_line="skip") as the:
+        the.drop("a.jsonl", ROW + b"{\n" + ROW)
+        await until(lambda: the.ledger.accepted)
+        assert the.ledger.accepted[0].samples == 2
+        assert [bad.line for bad in the.ledger.accepted[0].refused] == [2]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", "é".encode("utf-16")], ids=["empty", "blank", "UTF-16"])
+async def test_a_file_without_a_row_is_refused(tmp_path: Path, content: bytes) -> None:
+    async with room(tmp_path, on_bad_line="skip") as the:
+        the.drop("a.jsonl", content)
+        await until(lambda: the.ledger.refused)
+        assert the.ledger.refused[0].reason.startswith("no row to train on")
+
+
+async def test_bom_and_crlf_are_accepted(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl", b"\xef\xbb\xbf" + ROW.replace(b"\n", b"\r\n") * 2)
+        await until(lambda: the.ledger.accepted)
+        assert the.ledger.accepted[0].samples == 2
+
+
+async def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.csv", b"text\none\n")
+        await until(lambda: the.ledger.refused)
+        assert "does not end in .jsonl" in the.ledger.refused[0].reason
+        await until(lambda: not (the.home.inbox / "a.csv").exists())
+
+
+async def test_a_name_that_is_not_utf8_is_handed_over_and_can_be_shown(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop(os.fsdecode(b"caf\xe9.jsonl"))
+        await until(lambda: the.ledger.accepted)
+        (message,) = the.ledger.accepted
+        assert message.file.encode() == b"caf\\xe9.jsonl"
+        assert os.fsencode(message.path).endswith(b"caf\xe9.jsonl")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+async def test_what_is_no_regular_file_is_refused_once_and_blocks_nothing(tmp_path: Path, kind: str) -> None:
+    async with room(tmp_path) as the:
+        target = tmp_path / "target.jsonl"
+        target.write_bytes(ROW)
+        path = the.home.inbox / "a.jsonl"
+        if kind == "link":
+            path.symlink_to(target)
+        else:
+            os.mkfifo(path)
+        await until(lambda: the.board.troubles)
+        assert "not a regular file" in str(the.board.troubles["InboxWatcher"])
+        await the.rescan()
+        await the.rescan()
+        assert len(the.ledger.refused) == 1
+        the.drop("b.jsonl")
+        await until(lambda: the.ledger.files == ["b.jsonl"])
+        assert target.read_bytes() == ROW
+        path.unlink()
+        await the.rescan()
+        await until(lambda: not the.board.troubles)
+
+
+async def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl/b.jsonl")
+        await until(lambda: the.ledger.files == ["b.jsonl"])
+
+
+async def test_the_inbox_may_be_deleted_and_is_made_anew(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        await the.rescan()
+        shutil.rmtree(the.home.inbox)
+        await until(the.home.inbox.is_dir)
+        await the.rescan()
+        the.drop("a.jsonl")
+        await until(lambda: the.ledger.files == ["a.jsonl"])
+
+
+async def test_an_inbox_that_was_replaced_by_another_folder_is_watched(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        await the.rescan()
+        other = tmp_path / "other"
+        other.mkdir()
+        the.home.inbox.rename(tmp_path / "aside")
+        other.rename(the.home.inbox)  # over the empty one, if that has been made already
+        await the.rescan()
+        the.drop("a.jsonl")
+        await until(lambda: the.ledger.files == ["a.jsonl"])
+
+
+async def test_more_files_than_the_kernel_queues_events_for_are_each_taken_once(tmp_path: Path) -> None:
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    files = min(limit, 20_000) // 2 + 500  # two events each: some are lost, if the reader sleeps
+    async with room(tmp_path) as the:
+        await the.rescan()
+        for number in range(files):  # without giving the loop a turn
+            (the.home.inbox / f"{number}.jsonl").write_bytes(ROW)
+        await until(lambda: len(the.ledger.accepted) == files, within=60)
+        assert len(set(the.ledger.files)) == files
+
+
+async def test_how_many_files_wait_is_told_when_it_changes(tmp_path: Path) -> None:
+    async with room(tmp_path, settle=3600) as the:
+        await until(lambda: the.ledger.counts == [0])
+        path = the.drop("a.jsonl")
+        await until(lambda: the.ledger.counts == [0, 1])
+        assert the.board.inbox_files == 1
+        path.unlink()
+        await until(lambda: the.ledger.counts == [0, 1, 0])
+
+
+async def test_the_inbox_is_quiet_when_nothing_waits_in_it(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.tree.ref("InboxWatcher").cast(QuietScan(7))
+        await until(lambda: the.ledger.quiet == {7: True})
+
+
+async def test_a_file_that_has_not_settled_is_not_quiet(tmp_path: Path) -> None:
+    async with room(tmp_path, settle=3600) as the:
+        the.drop("a.jsonl")
+        the.tree.ref("InboxWatcher").cast(QuietScan(8))
+        await until(lambda: the.ledger.quiet == {8: False})
+
+
+async def test_a_file_that_came_just_before_the_question_is_seen(tmp_path: Path) -> None:
+    async with room(tmp_path, settle=3600) as the:
+        for request in range(20):
+            path = the.drop("a.jsonl")
+            the.tree.ref("InboxWatcher").cast(QuietScan(request))
+            await until(lambda: request in the.ledger.quiet)  # noqa: B023
+            path.unlink()
+        assert not any(the.ledger.quiet.values())
+
+
+async def test_a_file_that_could_not_be_handed_over_is_tried_again(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.ledger.answer_with = Refused("the disk is full")
+        the.drop("a.jsonl")
+        await until(lambda: the.board.troubles)
+        assert "a.jsonl could not be handed over: the disk is full" in str(the.board.troubles["InboxWatcher"])
+        the.ledger.answer_with = None
+        await until(lambda: the.ledger.files == ["a.jsonl"])
+        await until(lambda: not the.board.troubles)
+
+
+async def test_a_partner_that_crashes_loses_no_file(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        await the.rescan()
+        the.tree.inject_fault("QueueManager", RuntimeError("a fault of the test"))
+        for number in range(50):
+            the.drop(f"{number}.jsonl")
+        await until(lambda: len(set(the.ledger.files)) == 50)
+
+
+async def test_a_crash_of_the_watcher_loses_no_file(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        await the.rescan()
+        the.tree.inject_fault("InboxWatcher", RuntimeError("a fault of the test"))
+        the.drop("a.jsonl")
+        await until(lambda: the.ledger.files == ["a.jsonl"])
+
+
+async def test_it_stops_at_once_in_the_middle_of_a_large_file(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl", ROW * 3_000_000)
+        await until(lambda: the.board.inbox_files == 1)
+        with anyio.fail_after(3):
+            the.tree.request_shutdown("the end of the test")
+            await the.tree.wait()
+    assert (tmp_path / "home" / "inbox" / "a.jsonl").exists()
+
+
+async def test_the_loop_goes_on_while_a_large_file_is_read(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.drop("a.jsonl", ROW * 400_000)
+        longest = 0.0
+        while not the.ledger.accepted:
+            before = anyio.current_time()
+            await anyio.sleep(0)
+            longest = max(longest, anyio.current_time() - before)
+        assert the.ledger.accepted[0].samples == 400_000
+        assert longest < 0.25
