@@ -38,13 +38,13 @@ from supervisor.errors import (
 )
 from supervisor.mailbox import Mailbox
 from supervisor.monitor import Down
-from supervisor.tree import ExitReport, Tree, open_tree
 from supervisor.reasons import Crash, Killed, Normal, Reason, Shutdown, StartFailed, Timeout
 from supervisor.ref import Ref
 from supervisor.reply import Pending, Reply
 from supervisor.requests import ChildCounts, ChildView, SupervisorRef
 from supervisor.spec import ChildSpec, CoolDown, Escalate, ProcessStart, SupervisorSpec
 from supervisor.stream import EventStream, Subscription
+from supervisor.tree import ExitReport, Tree, open_tree
 
 __all__ = [
     "Actor",

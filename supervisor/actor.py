@@ -68,14 +68,12 @@ class ActorType(ABCMeta):
                 raise TypeError(f"{name}: {handler.kind.__name__} is handled twice")
             own.add(handler.kind)
             table[handler.kind] = handler
-        klass.__handlers__ = table
+        klass.__handlers__ = table  # type: ignore[attr-defined]  # declared on Actor, which is made by this
         return klass
 
     @classmethod
-    def __prepare__(mcls, name: str, bases: tuple[type, ...], /, **keywords: Any) -> _Namespace:
+    def __prepare__(metacls, name: str, bases: tuple[type, ...], /, **keywords: Any) -> _Namespace:
         return _Namespace()
-
-    __handlers__: dict[type, Handler]
 
 
 class Actor(metaclass=ActorType):
@@ -84,6 +82,7 @@ class Actor(metaclass=ActorType):
     mailbox: ClassVar[Mailbox] = Mailbox()
     context: Context
     """Its place in the tree. Set before ``on_start``."""
+    __handlers__: ClassVar[dict[type, Handler]]
 
     async def on_start(self) -> None:
         """Get ready. Returning is the ack that the supervisor waits for; raising is ``StartFailed``."""
@@ -126,7 +125,7 @@ def on_deferred(kind: type[Request[R]]) -> Callable[[_Defers[R]], _Defers[R]]:
 
 
 def on_batch(kind: type[Request[R]], limit: int = 100) -> Callable[[_Batches[R]], _Batches[R]]:
-    """Handle requests of this type that lie next to each other in the mailbox at once, at most ``limit`` (group commit).
+    """Handle requests of this type that lie next to each other in the mailbox together, ``limit`` at most (group commit).
 
     Replies stay per message; a batch never waits for more to come.
     """

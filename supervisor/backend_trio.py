@@ -34,7 +34,7 @@ class TrioWaiter:
         if self._woken:
             return
         self._task = trio.lowlevel.current_task()
-        yield from trio.lowlevel.wait_task_rescheduled(self._abort).__await__()
+        yield from trio.lowlevel.wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105  (this is its await)
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

@@ -42,7 +42,7 @@ class Backoff:
         return self._base(attempt) * (1 + chance.random() * self.jitter)
 
     def longest_spread(self, restarts: int) -> float:
-        """Return the seconds that ``restarts`` delays in a row take at most: a child that fails at once is this slow."""
+        """Return the seconds that ``restarts`` delays in a row take at most, for a child that fails at once."""
         return sum(self._base(attempt) for attempt in range(restarts)) * (1 + self.jitter)
 
     def _base(self, attempt: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.reasons import Normal, Reason
@@ -94,7 +94,7 @@ class Context:
         return Ref(self._life.surroundings.cell(name))
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
-        """Run an async function beside the mailbox. It ends with the incarnation; its exception is the actor's crash."""
+        """Run an async function beside the mailbox. It ends with the incarnation; its exception crashes the actor."""
         self._life.spawn(function, args, name or str(getattr(function, "__name__", "task")))
 
     def stop(self, reason: Reason = Normal()) -> None:  # noqa: B008  (frozen and empty)
@@ -150,7 +150,7 @@ class Context:
         self._life.surroundings.publish(topic, data)
 
     def subscribe(self, topics: Iterable[str], bound: int = 256) -> Subscription:
-        """Receive what is published to these topics from now on (see :meth:`EventStream.subscribe`); close it when done.
+        """Receive what is published to these topics from now on (see ``EventStream.subscribe``); close it when done.
 
         In a process of its own, only what that process itself publishes is seen.
         """
@@ -171,4 +171,3 @@ class Context:
         actor is ended with ``Timeout`` and restarted. Ignored where the specification has no liveness limit.
         """
         self._life.beat(phase, limit)
-

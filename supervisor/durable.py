@@ -75,13 +75,13 @@ class Disk:
 
     def rename_over(self, source: Path, target: Path) -> None:
         """Move a file or folder, replacing what is there."""
-        os.rename(source, target)
+        source.rename(target)
         self._sync_both(source, target)
 
     def unlink(self, path: Path, missing_ok: bool = False) -> None:
         """Remove a file or a symbolic link."""
         try:
-            os.unlink(path)
+            path.unlink()
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -91,7 +91,7 @@ class Disk:
     def mkdir(self, path: Path, mode: int = 0o755, exist_ok: bool = False) -> None:
         """Make one folder; its parent must exist."""
         try:
-            os.mkdir(path, mode)
+            path.mkdir(mode)
         except FileExistsError:
             if not (exist_ok and path.is_dir()):
                 raise
@@ -106,7 +106,7 @@ class Disk:
     def symlink(self, target_text: str, path: Path) -> None:
         """Make ``path`` a symbolic link with this text, replacing a former one atomically."""
         temporary = _temporary(path)
-        os.symlink(target_text, temporary)
+        temporary.symlink_to(target_text)
         try:
             self.rename_over(temporary, path)
         except OSError:
@@ -172,10 +172,10 @@ class Disk:
             # and an empty one is refused here, which leaves a gap that only another writer of ours could use.
             if target.exists() or target.is_symlink():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(source), None, str(target))
-            os.rename(source, target)
+            source.rename(target)
         else:
             os.link(source, target, follow_symlinks=False)
-            os.unlink(source)
+            source.unlink()
 
     def _move_across(self, source: Path, target: Path) -> None:
         temporary = _temporary(target)

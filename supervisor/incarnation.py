@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from protocol.messages.system import TreeNode
     from supervisor.backend import Backend
@@ -65,7 +65,7 @@ class Incarnation(Protocol):
     def stop(self, reason: Reason, limit: float | None) -> None:
         """Ask it to stop with this reason; it has ``limit`` seconds (``None``: any), after which it will be killed.
 
-        It finishes the message in hand, runs ``on_stop`` and ends with ``reason``. Before the ack it gives up its start.
+        It finishes the message in hand, runs ``on_stop``, ends with ``reason``. Before the ack it gives up its start.
         """
 
     def kill(self, reason: Reason) -> None:
@@ -102,11 +102,11 @@ class Surroundings(Protocol):
 
     def request_shutdown(self, reason: str, exit_code: int) -> None: ...
 
-    def watch(self, watcher: object, name: str, notify: Callable[[Down], None]) -> None:
+    def watch(self, watcher: Hashable, name: str, notify: Callable[[Down], None]) -> None:
         """Call ``notify`` at each end of an incarnation of ``name``, and at once if it has ended for good; until
         :meth:`unwatch` with the same ``watcher`` (any hashable object)."""
 
-    def unwatch(self, watcher: object, name: str) -> None: ...
+    def unwatch(self, watcher: Hashable, name: str) -> None: ...
 
     def fail(self, name: str, incarnation: int, reason: Reason) -> None:
         """Crash that incarnation of ``name`` if it still lives: the other side of a link went down."""

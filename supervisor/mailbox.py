@@ -40,7 +40,9 @@ class Mailbox:
         if not isinstance(self.bound, int) or self.bound < 1:
             raise SpecError(f"mailbox: the bound must be a whole number from 1, not {self.bound!r}")
         if self.overflow not in ("wait", "reject", "drop_oldest", "drop_newest"):
-            raise SpecError(f"mailbox: overflow must be wait, reject, drop_oldest or drop_newest, not {self.overflow!r}")
+            raise SpecError(
+                f"mailbox: overflow must be wait, reject, drop_oldest or drop_newest, not {self.overflow!r}"
+            )
 
 
 class Phase(IntEnum):
@@ -65,6 +67,7 @@ class Cell:
     """Everything that belongs to a name rather than to an incarnation. Used on the event loop only."""
 
     __slots__ = (
+        "__weakref__",
         "backend",
         "bound",
         "clock",
@@ -81,7 +84,6 @@ class Cell:
         "system",
         "waiter",
         "watchers",
-        "__weakref__",
     )
 
     def __init__(

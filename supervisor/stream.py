@@ -94,6 +94,10 @@ class Subscription:
             await self._waiter
         return self._waiting.popleft()
 
+    def take(self) -> TailEvent | None:
+        """Return the next entry if one waits."""
+        return self._waiting.popleft() if self._waiting else None
+
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:

@@ -215,10 +215,8 @@ class TaskIncarnation:
             if letter is None:
                 await cell.arrival()
                 continue
-            if isinstance(letter, Pending):
-                message, pending = letter.message, letter
-            else:
-                message, pending = letter, None
+            pending = letter if isinstance(letter, Pending) else None
+            message: Message = letter if pending is None else pending.message  # type: ignore[assignment]
             handler = handlers.get(type(message))
             if handler is None:
                 self._not_handled(message, pending)

@@ -1,0 +1,197 @@
+"""What a supervisor remembers of one child, over all its incarnations; also the keeper that each incarnation tells."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from supervisor.errors import BootRefused
+from supervisor.mailbox import Cell, Phase
+from supervisor.reasons import Killed, Reason, StartFailed, is_clean
+from supervisor.reports import report_crash, report_lifecycle
+from supervisor.spec import ChildSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervisor.incarnation import Incarnation
+    from supervisor.runtime import TreeRuntime
+
+
+class Status(StrEnum):
+    """What a child is doing, as ``which_children`` and the tree view show it."""
+
+    NEW = "not started"
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+    """Ended, and the supervisor has not come to it yet."""
+    RESTARTING = "restarting"
+    WAITING = "waiting"
+    """Stopped because of a sibling, and started again with it."""
+    COOLING = "cooling down"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    STUCK = "stuck"
+
+
+Fate = Literal["own", "again", "final"]
+
+
+class ChildRecord:
+    """One child of one supervisor. Implements :class:`~supervisor.incarnation.Keeper` for its incarnations."""
+
+    __slots__ = (
+        "aborted",
+        "attempt",
+        "cell",
+        "due",
+        "exit",
+        "fate",
+        "incarnation",
+        "last_reason",
+        "ran_for",
+        "restarts",
+        "resume",
+        "retried",
+        "runtime",
+        "spec",
+        "started_at",
+        "status",
+        "supervisor_id",
+    )
+
+    def __init__(self, spec: ChildSpec | SupervisorSpec, supervisor_id: str, runtime: TreeRuntime) -> None:
+        self.spec = spec
+        self.supervisor_id = supervisor_id
+        self.runtime = runtime
+        self.cell: Cell = runtime.registry.declare(spec.id)
+        self.cell.phase = Phase.DECLARED
+        if isinstance(spec, SupervisorSpec):
+            # Supervisors take requests by SupervisorRef; a message to their name is a dead letter.
+            self.cell.bound = 0
+            self.cell.overflow = "drop_newest"
+        self.status = Status.NEW
+        self.incarnation: Incarnation | None = None
+        """The one that lives; ``None`` between two."""
+        self.exit: Reason | None = None
+        """Why it ended, until the supervisor has dealt with it."""
+        self.last_reason: Reason | None = None
+        self.fate: Fate = "own"
+        """Who ends it: it itself, or the supervisor, to start it again or for good."""
+        self.retried = False
+        """Whether a failing start will be tried again."""
+        self.aborted = False
+        """A request to terminate it waits while it is being started."""
+        self.resume = False
+        """Stuck, and wanted again as soon as it has ended."""
+        self.restarts = 0
+        self.attempt = 0
+        self.due = 0.0
+        self.started_at: float | None = None
+        self.ran_for = 0.0
+        """How long the newest incarnation ran, in seconds."""
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def alive(self) -> bool:
+        """True from the start of an incarnation until nothing of it is left."""
+        return self.incarnation is not None
+
+    @property
+    def shown_status(self) -> str:
+        return Status.STUCK if self.id in self.runtime.stuck else self.status
+
+    def begin(self, incarnation: Incarnation, *, retried: bool) -> None:
+        """A new incarnation is about to start."""
+        self.incarnation = incarnation
+        self.exit = None
+        self.fate = "own"
+        self.retried = retried
+        self.status = Status.STARTING
+        if self.cell.phase is not Phase.RESTARTING and isinstance(self.spec, ChildSpec):
+            self.cell.phase = Phase.STARTING
+
+    def leave(self, fate: Fate) -> None:
+        """The supervisor ends it: from here on calls fail, and casts wait if it is to come back."""
+        self.fate = fate
+        self.status = Status.STOPPING
+        self._enter(Phase.RESTARTING if fate == "again" else Phase.STOPPING)
+
+    def settle_stopped(self, why: str) -> None:
+        """It has ended for good, or until somebody starts it by hand."""
+        self.status = Status.STOPPED
+        self.exit = None
+        self.cell.bury(why)
+
+    # -- told by the incarnation
+
+    def acked(self, incarnation: Incarnation) -> None:
+        if incarnation is self.incarnation:
+            self.started_at = self.runtime.clock.monotonic()
+            if self.fate == "own":
+                self.status = Status.RUNNING
+                if isinstance(self.spec, ChildSpec):
+                    self.cell.phase = Phase.RUNNING
+            report_lifecycle(self, "started")
+            self._tell_supervisor()
+
+    def ending(self, incarnation: Incarnation, reason: Reason) -> None:
+        if incarnation is not self.incarnation:
+            return
+        again = self.fate == "again" or (self.fate == "own" and self._restarts_after(reason))
+        self._enter(Phase.RESTARTING if again else Phase.STOPPING)
+        if not is_clean(reason) and not self._is_expected(reason, again):
+            report_crash(self, incarnation, reason, will_restart=again)
+
+    def ended(self, incarnation: Incarnation, reason: Reason) -> None:
+        if incarnation is not self.incarnation:
+            return
+        self.incarnation = None
+        self.exit = self.last_reason = reason
+        if self.started_at is not None:
+            self.ran_for = self.runtime.clock.monotonic() - self.started_at
+            self.started_at = None
+        if self.status in (Status.STARTING, Status.RUNNING):
+            self.status = Status.EXITED
+        if self.fate == "final":
+            self.cell.phase = Phase.ENDED
+        self.runtime.stuck.pop(self.id, None)
+        report_lifecycle(self, "exited", reason=reason)
+        self.runtime.registry.announce(self.cell, reason)
+        supervisor = self.runtime.supervisors.get(self.supervisor_id)
+        if supervisor is None or not supervisor.child_exited(self):
+            # The supervisor has gone on without this one, which was stuck; with its end the name is free.
+            self.settle_stopped("not running")
+            self.runtime.drop(self)
+
+    def _enter(self, phase: Phase) -> None:
+        if isinstance(self.spec, SupervisorSpec):
+            return
+        self.cell.phase = phase
+        self.cell.fail_calls()
+
+    def _is_expected(self, reason: Reason, again: bool) -> bool:
+        """Whether an end that is not clean needs no crash report."""
+        if isinstance(reason, Killed):
+            return self.fate != "own"
+        if isinstance(reason, StartFailed) and not again:
+            # A refused boot is told to the user in one line; a supervisor's failed boot was its child's.
+            return isinstance(reason.error, BootRefused) or isinstance(self.spec, SupervisorSpec)
+        return False
+
+    def _restarts_after(self, reason: Reason) -> bool:
+        if self.status is Status.STARTING:
+            return self.retried
+        return needs_restart(self.spec, reason)
+
+    def _tell_supervisor(self) -> None:
+        supervisor = self.runtime.supervisors.get(self.supervisor_id)
+        if supervisor is not None:
+            supervisor.wake()
+
+
+def needs_restart(spec: ChildSpec | SupervisorSpec, reason: Reason) -> bool:
+    """OTP's table of restart type and exit reason (``supervisor:do_restart/3``)."""
+    return spec.restart == "permanent" or (spec.restart == "transient" and not is_clean(reason))

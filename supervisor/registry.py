@@ -1,0 +1,74 @@
+"""Names of one tree: the cell of each, and who watches it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from weakref import WeakValueDictionary
+
+from supervisor.backend import Backend
+from supervisor.clock import Clock
+from supervisor.mailbox import Cell, Phase
+from supervisor.monitor import Down
+from supervisor.reasons import Reason, Shutdown
+
+
+class Registry:
+    """Finds the cell of a name, making it if need be, so that a ref may be taken before its actor starts.
+
+    A cell that was forgotten lives on as long as a ref points at it, and is found again if the name comes back: a ref
+    never goes stale (tqwewe/kameo#392).
+    """
+
+    def __init__(self, clock: Clock, backend: Backend) -> None:
+        self._clock = clock
+        self._backend = backend
+        self._known: dict[str, Cell] = {}
+        self._forgotten: WeakValueDictionary[str, Cell] = WeakValueDictionary()
+        self.dead_letters: Counter[str] = Counter()
+        """Messages that nobody handled, counted by reason."""
+
+    def cell(self, name: str) -> Cell:
+        """Return the cell of a name."""
+        cell = self._known.get(name) or self._forgotten.get(name)
+        if cell is None:
+            cell = Cell(name, self._clock, self._backend, self._count_dead_letter)
+            self._forgotten[name] = cell
+        return cell
+
+    def declare(self, name: str) -> Cell:
+        """Make a name known: a child of it exists from now on, running or not."""
+        cell = self._known[name] = self.cell(name)
+        return cell
+
+    def forget(self, name: str) -> None:
+        """The child of this name is gone for good."""
+        cell = self._known.pop(name, None)
+        if cell is not None:
+            self._forgotten[name] = cell
+
+    def watch(self, watcher: Hashable, name: str, notify: Callable[[Down], None]) -> None:
+        """Call ``notify`` at each end of an incarnation of ``name``; at once if there is none and none will come."""
+        cell = self.cell(name)
+        if cell.watchers is None:
+            cell.watchers = {}
+        cell.watchers[watcher] = notify
+        if cell.phase is Phase.ENDED:
+            notify(cell.last_exit or Down(name, Shutdown("not running"), 0))
+
+    def unwatch(self, watcher: Hashable, name: str) -> None:
+        """Take a watcher off. Harmless if it was none."""
+        cell = self.cell(name)
+        if cell.watchers is not None:
+            cell.watchers.pop(watcher, None)
+            if not cell.watchers:
+                cell.watchers = None
+
+    def announce(self, cell: Cell, reason: Reason) -> None:
+        """Tell the watchers of a name that its incarnation has fully ended."""
+        cell.last_exit = Down(cell.name, reason, cell.incarnation)
+        for notify in list((cell.watchers or {}).values()):
+            notify(cell.last_exit)
+
+    def _count_dead_letter(self, _name: str, _message: str, why: str) -> None:
+        self.dead_letters[why] += 1

@@ -1,0 +1,251 @@
+"""Asking a running supervisor: start, terminate, restart, delete, count and list children.
+
+Semantics: ``supervisor:start_child/2`` and kin. Changes are queued and made by the supervisor's own task, one after
+another; counts and lists are answered at once, whatever the supervisor is doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from supervisor.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    ChildRestarting,
+    ChildRunning,
+    ChildStartFailed,
+    NoSuchChild,
+    SpecError,
+    StopIncomplete,
+    SupervisorError,
+    SupervisorStopping,
+)
+from supervisor.reasons import Killed, Shutdown
+from supervisor.record import ChildRecord, Status
+from supervisor.ref import Ref
+from supervisor.spec import ChildSpec, SupervisorSpec, names_in
+
+if TYPE_CHECKING:
+    from supervisor.backend import Waiter
+    from supervisor.runtime import TreeRuntime
+    from supervisor.supervision import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """``supervisor:count_children/1``: all specifications, running children, and how they divide by kind."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildView:
+    """One line of ``supervisor:which_children/1``."""
+
+    id: str
+    kind: str
+    status: str
+    incarnation: int
+    restarts: int
+    pid: int | None
+
+
+class Request:
+    """A change that waits for the supervisor's task."""
+
+    __slots__ = ("_error", "_work", "waiter")
+
+    def __init__(self, work: Callable[[Supervisor], Awaitable[None]], waiter: Waiter) -> None:
+        self._work = work
+        self._error: Exception | None = None
+        self.waiter = waiter
+
+    async def serve(self, supervisor: Supervisor) -> None:
+        """Make the change, and wake whoever asked."""
+        try:
+            await self._work(supervisor)
+        except (SupervisorError, SpecError, StopIncomplete) as error:
+            self._error = error
+        finally:
+            self.waiter.wake()
+
+    def refuse_stopping(self, name: str) -> None:
+        """The supervisor will not come to it any more."""
+        self._error = SupervisorStopping(f"{name} is stopping")
+        self.waiter.wake()
+
+    async def outcome(self) -> None:
+        """Wait until it was served. There is no time limit, as in OTP: starts and stops have their own."""
+        await self.waiter
+        if self._error is not None:
+            raise self._error
+
+
+class SupervisorRef:
+    """The handle of a supervisor, by id; it survives restarts.
+
+    Every method raises :class:`SupervisorStopping` if the supervisor does not run or is about to end, and at once if
+    an actor asks that the supervisor is just starting or ending, which could never be answered.
+    """
+
+    def __init__(self, runtime: TreeRuntime, id: str) -> None:
+        self._runtime = runtime
+        self.id = id
+
+    async def start_child(self, spec: ChildSpec | SupervisorSpec) -> Ref:
+        """Start a new child, last in order, and return its ref once it has acked.
+
+        Raises:
+            AlreadyStarted: the id is taken, by a running child of this supervisor or anywhere else in the tree.
+            AlreadyPresent: the id is taken by a child that does not run.
+            ChildStartFailed: it did not start; its specification is discarded.
+            SpecError: this supervisor cannot have such a child.
+        """
+        await self._ask(lambda supervisor: _start_child(supervisor, spec))
+        return Ref(self._runtime.cell(spec.id))
+
+    async def terminate_child(self, id: str) -> None:
+        """Stop a child and leave it stopped; one that is being restarted is not. A temporary one is forgotten.
+
+        Raises:
+            NoSuchChild: no child of this id.
+            StopIncomplete: it would not end; no new incarnation starts before it has.
+        """
+        supervisor = self._running()
+        child = supervisor.children.get(id)
+        if child is not None and child.status is Status.STARTING:
+            child.aborted = True
+            supervisor.wake()
+        await self._ask(lambda supervisor: _terminate_child(supervisor, id))
+
+    async def restart_child(self, id: str) -> None:
+        """Start a child that is stopped. Not counted as a restart.
+
+        Raises:
+            NoSuchChild, ChildRunning, ChildRestarting: it is in no state for that.
+            ChildStartFailed: it did not start; its specification is kept.
+        """
+        await self._ask(lambda supervisor: _restart_child(supervisor, id))
+
+    async def delete_child(self, id: str) -> None:
+        """Forget a child that is stopped.
+
+        Raises:
+            NoSuchChild, ChildRunning, ChildRestarting: it is in no state for that.
+        """
+        await self._ask(lambda supervisor: _delete_child(supervisor, id))
+
+    async def count_children(self) -> ChildCounts:
+        """Count the children. Answered at once, also while the supervisor is busy or stopping."""
+        children = list(self._running().children.values())
+        supervisors = sum(isinstance(child.spec, SupervisorSpec) for child in children)
+        active = sum(child.alive for child in children)
+        return ChildCounts(len(children), active, supervisors, len(children) - supervisors)
+
+    async def which_children(self) -> list[ChildView]:
+        """List the children in start order. Answered at once, also while the supervisor is busy or stopping."""
+        return [
+            ChildView(
+                child.id,
+                "supervisor" if isinstance(child.spec, SupervisorSpec) else "worker",
+                child.shown_status,
+                child.cell.incarnation,
+                child.restarts,
+                None if child.incarnation is None else child.incarnation.pid,
+            )
+            for child in self._running().children.values()
+        ]
+
+    def _running(self) -> Supervisor:
+        supervisor = self._runtime.supervisors.get(self.id)
+        if supervisor is None:
+            raise SupervisorStopping(f"{self.id} is not running")
+        return supervisor
+
+    async def _ask(self, work: Callable[[Supervisor], Awaitable[None]]) -> None:
+        supervisor = self._running()
+        if supervisor.stopping is not None:
+            raise SupervisorStopping(f"{self.id} is stopping")
+        if _waits_for(supervisor, self._runtime.backend.current_task()):
+            raise SupervisorStopping(f"{self.id} waits for the very actor that asks")
+        request = Request(work, self._runtime.backend.waiter())
+        supervisor.requests.append(request)
+        supervisor.wake()
+        await request.outcome()
+
+
+def _waits_for(supervisor: Supervisor, task: object) -> bool:
+    """Whether the supervisor's present step waits for the actor that this task serves, or for one above it."""
+    child: ChildRecord | None = supervisor.busy_with
+    while child is not None:
+        if child.cell.serving_task is task:
+            return True
+        below = supervisor.runtime.supervisors.get(child.id)
+        child = None if below is None else below.busy_with
+    return False
+
+
+async def _start_child(supervisor: Supervisor, spec: ChildSpec | SupervisorSpec) -> None:
+    supervisor.spec.check_child(spec)
+    known = supervisor.children.get(spec.id)
+    if known is not None:
+        raise (AlreadyStarted if known.alive else AlreadyPresent)(f"{spec.id} is already a child of this supervisor")
+    for name in names_in(spec):
+        if name in supervisor.runtime.children or name in supervisor.runtime.stuck:
+            raise AlreadyStarted(f"the name {name} is taken in this tree")
+    child = supervisor.add(spec)
+    if not await supervisor.start_one(child, retried=False) and supervisor.stopping is None:
+        reason = child.last_reason or Killed()
+        supervisor.let_go(child)
+        raise ChildStartFailed(spec.id, reason)
+    _not_when_stopping(supervisor)
+
+
+async def _terminate_child(supervisor: Supervisor, id: str) -> None:
+    child = _child(supervisor, id)
+    ended = await supervisor.end_one(child, Shutdown("terminated on request"), "final")
+    supervisor.pass_on_restart(child)
+    if not ended:
+        raise StopIncomplete([supervisor.runtime.stuck[id]])
+    child.settle_stopped("not running")
+    if child.spec.restart == "temporary":
+        supervisor.let_go(child)
+
+
+async def _restart_child(supervisor: Supervisor, id: str) -> None:
+    child = _stopped_child(supervisor, id)
+    if not await supervisor.start_one(child, retried=False) and supervisor.stopping is None:
+        if not child.alive:
+            child.settle_stopped("not running")
+        raise ChildStartFailed(id, child.last_reason or Killed())
+    _not_when_stopping(supervisor)
+
+
+async def _delete_child(supervisor: Supervisor, id: str) -> None:
+    supervisor.let_go(_stopped_child(supervisor, id))
+
+
+def _not_when_stopping(supervisor: Supervisor) -> None:
+    if supervisor.stopping is not None:
+        raise SupervisorStopping(f"{supervisor.spec.id} is stopping")
+
+
+def _child(supervisor: Supervisor, id: str) -> ChildRecord:
+    child = supervisor.children.get(id)
+    if child is None:
+        raise NoSuchChild(f"{supervisor.spec.id} has no child {id}")
+    return child
+
+
+def _stopped_child(supervisor: Supervisor, id: str) -> ChildRecord:
+    child = _child(supervisor, id)
+    if id in supervisor.pending or child.status is Status.WAITING:
+        raise ChildRestarting(f"{id} is about to be restarted")
+    if child.alive:
+        raise ChildRunning(f"{id} is running")
+    return child

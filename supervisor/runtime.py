@@ -1,0 +1,91 @@
+"""What all parts of one running tree share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from supervisor.backend import Backend
+from supervisor.clock import Clock
+from supervisor.errors import NotRunning, Stuck
+from supervisor.mailbox import Cell, Phase
+from supervisor.monitor import Down, Inject
+from supervisor.reasons import Reason
+from supervisor.registry import Registry
+from supervisor.stream import EventStream, Subscription
+
+if TYPE_CHECKING:
+    from protocol.messages.system import TreeNode
+    from supervisor.record import ChildRecord
+    from supervisor.supervision import Supervisor
+
+
+class TreeRuntime:
+    """Names, children, stream and deadline of one tree. The :class:`Surroundings` of its actors."""
+
+    def __init__(self, clock: Clock, backend: Backend, stream: EventStream) -> None:
+        self.clock = clock
+        self.backend = backend
+        self.stream = stream
+        self.registry = Registry(clock, backend)
+        self.children: dict[str, ChildRecord] = {}
+        """Every child known to a supervisor, by name."""
+        self.supervisors: dict[str, Supervisor] = {}
+        """The supervisors that run, by id."""
+        self.stuck: dict[str, Stuck] = {}
+        """Children past every limit, until they do end."""
+        self.stop_by: float | None = None
+        """When the whole stop must be over, on the monotonic clock; ``None`` while nobody set it."""
+        self.chance = random.Random()  # jitter, not secrets
+        self.on_shutdown_request: Callable[[str, int], None] = lambda reason, code: None
+        self.view: Callable[[], TreeNode]
+
+    def shorten_deadline(self, seconds: float) -> None:
+        """Let the stop end within so many seconds from now, if that is earlier than what holds already."""
+        by = self.clock.monotonic() + seconds
+        if self.stop_by is None or by < self.stop_by:
+            self.stop_by = by
+            for supervisor in self.supervisors.values():
+                supervisor.wake()
+
+    def inject(self, name: str, error: Exception) -> None:
+        """Have the actor raise the error as if a handler had."""
+        child = self.children.get(name)
+        if child is None or child.cell.phase is not Phase.RUNNING:
+            raise NotRunning(f"{name} is not running")
+        child.cell.put_system(Inject(error))
+
+    def drop(self, child: ChildRecord) -> None:
+        """The child is known no more."""
+        if self.children.get(child.id) is child:
+            del self.children[child.id]
+            self.registry.forget(child.id)
+
+    # -- Surroundings
+
+    def cell(self, name: str) -> Cell:
+        return self.registry.cell(name)
+
+    def publish(self, topic: str, data: Mapping[str, Any]) -> None:
+        self.stream.publish(topic, data)
+
+    def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
+        return self.stream.subscribe(topics, bound)
+
+    def tree(self) -> TreeNode:
+        return self.view()
+
+    def request_shutdown(self, reason: str, exit_code: int) -> None:
+        self.on_shutdown_request(reason, exit_code)
+
+    def watch(self, watcher: Hashable, name: str, notify: Callable[[Down], None]) -> None:
+        self.registry.watch(watcher, name, notify)
+
+    def unwatch(self, watcher: Hashable, name: str) -> None:
+        self.registry.unwatch(watcher, name)
+
+    def fail(self, name: str, incarnation: int, reason: Reason) -> None:
+        child = self.children.get(name)
+        if child is not None and child.incarnation is not None and child.incarnation.number == incarnation:
+            child.incarnation.fail(reason)

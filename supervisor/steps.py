@@ -1,0 +1,170 @@
+"""The two steps that all the work of a supervisor is made of: start one child, end one child, within its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from supervisor.errors import Stuck
+from supervisor.incarnation import Incarnation, maker_of
+from supervisor.reasons import Killed, Reason, StartFailed
+from supervisor.record import ChildRecord, Fate, Status
+from supervisor.reports import report_lifecycle
+from supervisor.spec import ChildSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervisor.backend import Waiter
+    from supervisor.runtime import TreeRuntime
+
+# How long a killed child may take to be gone before it is called stuck, in seconds. Only a cancellation that is being
+# swallowed, or a process that the kernel cannot end, takes longer; the memory of a large process takes time to free.
+TASK_GRACE = 1.0
+PROCESS_GRACE = 5.0
+
+
+class Steps:
+    """Waiting, starting and ending, for the one task of a supervisor.
+
+    Whatever happens only wakes the task, which then looks at what is; so nothing is lost, wherever it was waiting.
+    """
+
+    def __init__(self, runtime: TreeRuntime, make_supervisor: Callable[[ChildRecord], Incarnation]) -> None:
+        self.runtime = runtime
+        self.stopping: Reason | None = None
+        """Set once the supervisor has to stop; every wait for a start then ends at once."""
+        self.hurry = False
+        """Set once it was killed: children are not asked any more."""
+        self.busy_with: ChildRecord | None = None
+        """The child whose start or end is being waited for."""
+        self._make_supervisor = make_supervisor
+        self._waiter: Waiter | None = None
+
+    def halted(self) -> bool:
+        """Whether the supervisor has to stop; no new child is started any more."""
+        return self.stopping is not None
+
+    def wake(self) -> None:
+        """Something has happened that the supervisor may be waiting for."""
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    async def pause(self, until: float | None) -> None:
+        """Wait for a wake, at most until this time on the monotonic clock."""
+        clock = self.runtime.clock
+        self._waiter = waiter = self.runtime.backend.waiter()
+        timer = None
+        if until is not None and until != float("inf"):
+            timer = clock.call_later(max(0.0, until - clock.monotonic()), waiter.wake)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    async def until(self, done: Callable[[], bool], deadline: Callable[[], float | None]) -> bool:
+        """Wait until ``done()``; False if ``deadline()`` passed first. Both are asked again at each wake."""
+        while not done():
+            limit = deadline()
+            if limit is not None and limit <= self.runtime.clock.monotonic():
+                return False
+            await self.pause(limit)
+        return True
+
+    async def start_one(self, child: ChildRecord, *, retried: bool) -> bool:
+        """Start a child and wait for its ack. True if it runs.
+
+        If not, ``child.last_reason`` says why and nothing of it is left, with two exceptions: the supervisor has to
+        stop (the child is ended with all others), or the child is stuck (``child.alive``).
+        """
+        if child.id in self.runtime.stuck or child.alive:
+            child.last_reason = StartFailed("StillStopping", "the incarnation before has not ended yet")
+            return False
+        child.aborted = False
+        child.cell.incarnation += 1
+        child.begin(self._make(child), retried=retried)
+        assert child.incarnation is not None
+        child.incarnation.start()
+        self.busy_with = child
+        started = self.runtime.clock.monotonic()
+        limit = None if isinstance(child.spec, SupervisorSpec) else started + child.spec.start_timeout
+        settled = await self.until(
+            lambda: child.status is not Status.STARTING or self.stopping is not None or child.aborted, lambda: limit
+        )
+        self.busy_with = None
+        if child.status is Status.RUNNING:
+            return True
+        if settled and not child.alive:
+            child.exit = None
+            return False
+        if self.stopping is None:
+            text = "given up on request" if child.aborted else f"no ack within {started_limit(child):g} s"
+            await self.end_one(child, StartFailed("StartTimeout", text), "again" if retried else "final")
+            child.last_reason = StartFailed("StartTimeout", text)
+        return False
+
+    async def end_one(self, child: ChildRecord, reason: Reason, fate: Fate) -> bool:
+        """Ask a child to stop, give it its time, kill it, and wait until nothing of it is left. False: it is stuck."""
+        incarnation = child.incarnation
+        if incarnation is None:
+            child.exit = None
+            return True
+        clock = self.runtime.clock
+        child.leave(fate)
+        self.busy_with = child
+
+        def over() -> bool:
+            return child.incarnation is not incarnation
+
+        limit = stop_limit(child)
+        asked = clock.monotonic()
+
+        def patience() -> float | None:
+            """Until when to wait; both the whole tree's deadline and a kill of this supervisor may shorten it."""
+            by = None if limit is None else asked + limit
+            if self.hurry:
+                return asked
+            if self.runtime.stop_by is not None:
+                return self.runtime.stop_by if by is None else min(by, self.runtime.stop_by)
+            return by
+
+        until = patience()
+        if until is None or until > asked:
+            incarnation.stop(reason, None if until is None else until - asked)
+        if not await self.until(over, patience):
+            incarnation.kill(Killed())
+            killed = clock.monotonic()
+            grace = kill_grace(child)
+            if not await self.until(over, lambda: None if grace is None else killed + grace):
+                self.busy_with = None
+                child.resume = fate == "again"
+                self.runtime.stuck[child.id] = Stuck(child.id, incarnation.where())
+                report_lifecycle(child, "stuck", stack=incarnation.where())
+                return False
+        self.busy_with = None
+        child.exit = None
+        return True
+
+    def _make(self, child: ChildRecord) -> Incarnation:
+        if isinstance(child.spec, SupervisorSpec):
+            return self._make_supervisor(child)
+        return maker_of(child.spec)(child.spec, child.cell, child.cell.incarnation, child, self.runtime)
+
+
+def started_limit(child: ChildRecord) -> float:
+    """The time in seconds that a child has for its ack."""
+    return child.spec.start_timeout if isinstance(child.spec, ChildSpec) else float("inf")
+
+
+def stop_limit(child: ChildRecord) -> float | None:
+    """The time in seconds between asking and killing; ``None`` for any. A supervisor has all it needs, as in OTP."""
+    if isinstance(child.spec, SupervisorSpec) or child.spec.shutdown == "infinity":
+        return None
+    return 0.0 if child.spec.shutdown == "brutal_kill" else float(child.spec.shutdown)
+
+
+def kill_grace(child: ChildRecord) -> float | None:
+    """The time in seconds between killing and calling it stuck. A supervisor names those below it by itself."""
+    if isinstance(child.spec, SupervisorSpec):
+        return None
+    return PROCESS_GRACE if child.spec.isolation == "process" else TASK_GRACE

@@ -1,0 +1,329 @@
+"""The supervisor: starts children in order, ends them in reverse, and decides what follows an exit.
+
+Semantics: OTP's ``supervisor.erl``, whose functions are named where their rules are kept. Steps are taken one after
+another by one task; requests are served between any two, also in the middle of a failing restart loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import anyio
+
+from supervisor.boundary import Boundary
+from supervisor.intensity import Intensity
+from supervisor.reasons import Killed, Reason, Shutdown, StartFailed, crash_of, is_clean
+from supervisor.record import ChildRecord, Status, needs_restart
+from supervisor.reports import describe, report_lifecycle
+from supervisor.spec import ChildSpec, CoolDown, OnGiveUp, SupervisorSpec
+from supervisor.steps import Steps
+
+if TYPE_CHECKING:
+    from supervisor.incarnation import Keeper
+    from supervisor.requests import Request
+    from supervisor.runtime import TreeRuntime
+
+
+class Supervisor(Steps):
+    """One incarnation of one supervisor; an :class:`~supervisor.incarnation.Incarnation` in the eyes of its parent."""
+
+    def __init__(self, spec: SupervisorSpec, number: int, keeper: Keeper, runtime: TreeRuntime) -> None:
+        super().__init__(runtime, lambda child: _supervisor_for(child, runtime))
+        self.spec = spec
+        self.number = number
+        self.keeper = keeper
+        self.pid: int | None = None
+        self.last_message: str | None = None
+        self.children: dict[str, ChildRecord] = {}
+        """In start order."""
+        self.pending: dict[str, ChildRecord] = {}
+        """Children whose restart is due at some time; each stands for the group that is started with it."""
+        self.requests: deque[Request] = deque()
+        self.gave_up = False
+        self._intensity = Intensity(spec.intensity, spec.period)
+        self._exits: deque[ChildRecord] = deque()
+        self._ending = False
+        self._over = False
+        self._task: object = None
+
+    # -- in the eyes of its parent
+
+    def start(self) -> None:
+        self.runtime.supervisors[self.spec.id] = self
+        for spec in self.spec.children:
+            self.add(spec)
+        self._task = self.runtime.backend.spawn(self._run, self.spec.id)
+
+    def stop(self, reason: Reason, limit: float | None) -> None:
+        if self.stopping is None:
+            self.stopping = reason
+        self.wake()
+
+    def kill(self, reason: Reason) -> None:
+        self.hurry = True
+        self.stop(reason, None)
+
+    def fail(self, reason: Reason) -> None:
+        self.stop(reason, None)
+
+    def where(self) -> str:
+        return self.runtime.backend.stack_of(self._task)
+
+    def summary(self) -> Mapping[str, object]:
+        return {}
+
+    # -- told by its children
+
+    def child_exited(self, child: ChildRecord) -> bool:
+        """Note that nothing of a child's incarnation is left; False if this supervisor knows no such child."""
+        if self._over or self.children.get(child.id) is not child:
+            return False
+        self._exits.append(child)
+        self.wake()
+        return True
+
+    # -- its life
+
+    async def _run(self) -> None:
+        reason: Reason = Killed()
+        try:
+            with Boundary(None) as edge:
+                reason = await self._supervise()
+            if edge.error is not None:
+                reason = crash_of(edge.error)
+            self.stopping = reason
+            with anyio.CancelScope(shield=True):
+                self._begin_end(reason)
+                await self._stop_children(reason)
+        finally:
+            self._begin_end(reason)
+            self._over = True
+            if self.runtime.supervisors.get(self.spec.id) is self:
+                del self.runtime.supervisors[self.spec.id]
+            self.keeper.ended(self, reason)
+
+    def _begin_end(self, reason: Reason) -> None:
+        if not self._ending:
+            self._ending = True
+            self.keeper.ending(self, reason)
+        while self.requests:
+            self.requests.popleft().refuse_stopping(self.spec.id)
+
+    async def _supervise(self) -> Reason:
+        failed = await self._boot()
+        if failed is not None:
+            return failed
+        if self.stopping is None:
+            self.keeper.acked(self)
+        while self.stopping is None:
+            if self._exits:
+                await self._handle_exit(self._exits.popleft())
+            elif self.requests:
+                await self.requests.popleft().serve(self)
+            else:
+                due = min(self.pending.values(), key=lambda child: child.due, default=None)
+                if due is not None and due.due <= self.runtime.clock.monotonic():
+                    await self._restart_now(due)
+                else:
+                    await self.pause(None if due is None else due.due)
+        return self.stopping
+
+    async def _boot(self) -> StartFailed | None:
+        """Start all children in order (``init_children/2``). A failure is not retried and ends the boot, unless the
+        child cools down: then the supervisor counts as started."""
+        for child in list(self.children.values()):
+            cools = isinstance(self.policy(child), CoolDown)
+            if await self.start_one(child, retried=cools):
+                continue
+            if self.stopping is not None:
+                return None
+            if child.aborted:
+                child.settle_stopped("not running")
+            elif cools:
+                await self._give_up(child)
+                if self.spec.strategy != "one_for_one":
+                    return None
+            else:
+                return _boot_failure(child)
+        return None
+
+    async def _stop_children(self, reason: Reason) -> None:
+        """End all children, one at a time, in reverse start order (``terminate_children/2``)."""
+        ask = reason if isinstance(reason, Shutdown) else Shutdown()
+        self.pending.clear()
+        for child in reversed(list(self.children.values())):
+            await self.end_one(child, ask, "final")
+            self.let_go(child)
+        self.children.clear()
+
+    # -- children
+
+    def add(self, spec: ChildSpec | SupervisorSpec) -> ChildRecord:
+        """Remember a new child, last in order."""
+        child = ChildRecord(spec, self.spec.id, self.runtime)
+        self.children[spec.id] = self.runtime.children[spec.id] = child
+        return child
+
+    def let_go(self, child: ChildRecord) -> None:
+        """Forget a child for good. One that is stuck keeps its name until it ends."""
+        self.pending.pop(child.id, None)
+        self.children.pop(child.id, None)
+        if not child.alive:
+            child.settle_stopped("not running")
+            self.runtime.drop(child)
+
+    def policy(self, child: ChildRecord) -> OnGiveUp:
+        """What happens when this child makes the supervisor give up."""
+        own = child.spec.on_give_up if isinstance(child.spec, ChildSpec) else None
+        return self.spec.on_give_up if own is None else own
+
+    def siblings(self, child: ChildRecord) -> list[ChildRecord]:
+        """Those that fall with a child, in start order (``split_child/2``); not the child itself."""
+        everyone = list(self.children.values())
+        if self.spec.strategy == "one_for_one" or child not in everyone:
+            return []
+        if self.spec.strategy == "rest_for_one":
+            return everyone[everyone.index(child) + 1 :]
+        return [other for other in everyone if other is not child]
+
+    # -- what follows an exit
+
+    async def _handle_exit(self, child: ChildRecord) -> None:
+        """An incarnation ended by itself (``do_restart/3``). One that a step has dealt with is passed over."""
+        reason = child.exit
+        if reason is None or self.children.get(child.id) is not child:
+            return
+        child.exit = None
+        if child.fate != "own":
+            self._unstuck(child)
+        elif needs_restart(child.spec, reason):
+            await self._restart(child, reason)
+        else:
+            child.settle_stopped("not running")
+            if child.spec.restart == "temporary":
+                self.let_go(child)
+            self._consider_shutdown(child, reason)
+
+    def _unstuck(self, child: ChildRecord) -> None:
+        """A child that had been given up as stuck has ended after all. What waited for it may go on."""
+        if not child.resume:
+            child.settle_stopped("not running")
+            if child.spec.restart == "temporary":
+                self.let_go(child)
+        child.resume = False
+        for waiting in self.pending.values():
+            if waiting.due == float("inf"):
+                waiting.due = self.runtime.clock.monotonic()
+
+    def _consider_shutdown(self, child: ChildRecord, reason: Reason) -> None:
+        """``do_auto_shutdown/2``: only ends by themselves count, and a child to be restarted is not over."""
+        if not child.spec.significant or (child.spec.restart == "transient" and not is_clean(reason)):
+            return
+        mode = self.spec.auto_shutdown
+        left = [other for other in self.children.values() if other.spec.significant and not self._is_over(other)]
+        if mode == "any_significant" or (mode == "all_significant" and not left):
+            self.stop(Shutdown(f"significant child {child.id} ended"), None)
+
+    def _is_over(self, child: ChildRecord) -> bool:
+        return child.status in (Status.STOPPED, Status.NEW) and not child.alive
+
+    async def _restart(self, child: ChildRecord, reason: Reason) -> None:
+        """Count a restart that is needed; take the group down; leave the start to the loop, after the backoff."""
+        now = self.runtime.clock.monotonic()
+        if not self._intensity.add(now):
+            await self._give_up(child)
+            return
+        delay = 0.0
+        backoff = self.spec.backoff
+        if backoff is not None:
+            if child.ran_for >= backoff.reset_after:
+                child.attempt = 0
+            delay = backoff.delay(child.attempt, self.runtime.chance)
+            child.attempt += 1
+        child.ran_for = 0.0
+        self._schedule(child, Status.RESTARTING, now + delay)
+        report_lifecycle(child, "restarting", reason=reason, delay=delay)
+        await self._stop_siblings(child)
+
+    async def _give_up(self, child: ChildRecord) -> None:
+        policy = self.policy(child)
+        reason = child.last_reason
+        if isinstance(policy, CoolDown):
+            self._intensity.clear()
+            self._schedule(child, Status.COOLING, self.runtime.clock.monotonic() + policy.seconds)
+            report_lifecycle(child, "cooling_down", reason=reason, delay=policy.seconds)
+            await self._stop_siblings(child)
+        else:
+            report_lifecycle(child, "gave_up", reason=reason)
+            self.gave_up = True
+            why = "" if reason is None else f" ({describe(reason)})"
+            self.stop(Shutdown(f"reached maximum restart intensity: {child.id}{why}"), None)
+
+    def _schedule(self, child: ChildRecord, status: Status, due: float) -> None:
+        child.status = status
+        child.due = due
+        self.pending[child.id] = child
+
+    async def _stop_siblings(self, child: ChildRecord) -> None:
+        """Take down the others of the group, in reverse order; temporary ones for good (``restart/3``)."""
+        for sibling in reversed(self.siblings(child)):
+            self.pending.pop(sibling.id, None)
+            last = sibling.spec.restart == "temporary"
+            ended = await self.end_one(sibling, Shutdown(f"{child.id} is restarted"), "final" if last else "again")
+            if last:
+                if ended:
+                    self.let_go(sibling)
+            else:
+                sibling.status = Status.WAITING
+
+    async def _restart_now(self, child: ChildRecord) -> None:
+        """Start a child and its group, in start order (``restart_multiple_children/3``).
+
+        A failing start is counted like a crash of that child. Under rest_for_one the retry goes on from there; under
+        one_for_all those just started go down again.
+        """
+        siblings = self.siblings(child)
+        if any(one.alive for one in (child, *siblings) if one.status is not Status.RUNNING):
+            child.due = float("inf")  # one of them is stuck: no new incarnation beside the old
+            return
+        del self.pending[child.id]
+        for one in list(self.children.values()):
+            if self.halted():
+                return
+            if one is not child and (one not in siblings or one.status is not Status.WAITING):
+                continue
+            if await self.start_one(one, retried=True):
+                one.restarts += 1
+            elif self.halted():
+                return
+            elif one.aborted:
+                one.settle_stopped("not running")
+            else:
+                await self._restart(one, one.last_reason or Killed())
+                return
+
+    def pass_on_restart(self, child: ChildRecord) -> None:
+        """The pending restart of a child was cancelled: the siblings that wait with it are started without it.
+
+        OTP leaves them down (``hanging_restart_loop_rest_for_one``), where nobody would ever start them.
+        """
+        if self.pending.pop(child.id, None) is not None:
+            for sibling in self.siblings(child):
+                if sibling.status is Status.WAITING:
+                    self._schedule(sibling, Status.WAITING, self.runtime.clock.monotonic())
+                    return
+
+
+def _supervisor_for(child: ChildRecord, runtime: TreeRuntime) -> Supervisor:
+    assert isinstance(child.spec, SupervisorSpec)
+    return Supervisor(child.spec, child.cell.incarnation, child, runtime)
+
+
+def _boot_failure(child: ChildRecord) -> StartFailed:
+    """OTP's ``{failed_to_start_child, Id, Reason}``, with the live error for whoever opened the tree."""
+    reason = child.last_reason
+    if isinstance(reason, StartFailed):
+        return StartFailed(reason.error_type, f"{child.id}: {reason.text}", reason.traceback, reason.error)
+    return StartFailed("StartFailed", f"{child.id}: {reason}")

@@ -1,0 +1,78 @@
+"""A clock that stands still until the test moves it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import anyio
+
+from supervisor.backend import current_backend
+from supervisor.clock import Clock
+
+
+class _VirtualTimer:
+    __slots__ = ("callback", "due", "order")
+
+    def __init__(self, due: float, order: int, callback: Callable[[], None]) -> None:
+        self.due = due
+        self.order = order
+        self.callback: Callable[[], None] | None = callback
+
+    def __lt__(self, other: _VirtualTimer) -> bool:
+        return (self.due, self.order) < (other.due, other.order)
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class VirtualClock(Clock):
+    """Moves only by :meth:`advance`. Sleeps, call timeouts, backoff and shutdown limits of a tree all follow it.
+
+    Args:
+        start: the time of day at the beginning, aware.
+        zone: the local time zone.
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), zone: tzinfo = UTC) -> None:
+        self._start = start
+        self._zone = zone
+        self._now = 0.0
+        self._timers: list[_VirtualTimer] = []
+        self._order = itertools.count()
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def now(self) -> datetime:
+        return (self._start + timedelta(seconds=self._now)).astimezone(UTC)
+
+    def local(self) -> datetime:
+        return self.now().astimezone(self._zone)
+
+    async def sleep(self, seconds: float) -> None:
+        waiter = current_backend().waiter()
+        timer = self.call_later(seconds, waiter.wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> _VirtualTimer:
+        timer = _VirtualTimer(self._now + max(0.0, seconds), next(self._order), callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    async def advance(self, seconds: float) -> None:
+        """Let so many seconds pass: fire what is due, in order, and let every task run until all wait again."""
+        end = self._now + seconds
+        await anyio.wait_all_tasks_blocked()
+        while self._timers and self._timers[0].due <= end:
+            timer = heapq.heappop(self._timers)
+            if timer.callback is not None:
+                self._now = max(self._now, timer.due)
+                timer.callback()
+                await anyio.wait_all_tasks_blocked()
+        self._now = end
