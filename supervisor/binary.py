@@ -58,7 +58,7 @@ class Binary:
         self._deadline = Deadline(STOP_WITHIN, self._stuck)
         self._boot = Boot(arguments, backend, SystemClock(), self._deadline)
         self._notifier = Notifier.from_environment()
-        self._starting = anyio.CancelScope()
+        self._starting: anyio.CancelScope | None = None  # made on the event loop, which it needs
         self._tree: Tree | None = None
 
     def install_signals(self) -> None:
@@ -88,7 +88,7 @@ class Binary:
         code = 0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read_signals, name="signals")
-            with self._starting:
+            with anyio.CancelScope() as self._starting:
                 async with open_tree(application(self._boot), clock=self._boot.clock) as tree:
                     self._tree = tree
                     self._notifier.send("READY=1", "STATUS=running")
@@ -112,7 +112,7 @@ class Binary:
 
     def _stop_gently(self, number: int) -> None:
         self._notifier.send("STOPPING=1", f"STATUS=stopping ({signal.Signals(number).name})")
-        if self._tree is None:
+        if self._tree is None and self._starting is not None:
             self._starting.cancel()  # what has started so far is stopped in reverse, as at any other time
         elif self._boot.signals_wanted:
             self._boot.deliver(number)

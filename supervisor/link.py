@@ -78,15 +78,10 @@ class ProcessIncarnation:
 
     def start(self) -> None:
         """Fork the process and have it build its actor."""
-        self._limit("start", self._spec.start_timeout, self._start_too_slow)
         self._cell.backend.spawn(self._run, f"link of {self._cell.name}")
 
     def stop(self, reason: Reason, limit: float | None) -> None:
-        """Ask the actor to stop; after ``limit`` seconds it is killed. Before the ack it is killed at once."""
-        if self._ended:
-            return
-        if limit is not None:
-            self._limit("stop", limit, lambda: self.kill(Killed(signal.SIGKILL)))
+        """Ask the actor to stop. Before the ack the process is killed at once; after ``limit`` the tree does it."""
         if not self._acked:
             self.kill(reason)
         elif self._outbox is not None:
@@ -225,7 +220,6 @@ class ProcessIncarnation:
     def _on_ack(self, mailbox: Mailbox) -> None:
         if self._reason is not None or self._tasks is None or self._traffic is None:
             return
-        self._limits.pop("start").cancel()
         self._acked = True
         self._cell.configure(mailbox)
         self._keeper.acked(self)
@@ -240,10 +234,6 @@ class ProcessIncarnation:
         if (earlier := self._limits.get(what)) is not None:
             earlier.cancel()
         self._limits[what] = self._cell.clock.call_later(seconds, passed)
-
-    def _start_too_slow(self) -> None:
-        text = f"no ack within {self._spec.start_timeout:g} s"
-        self.kill(StartFailed("StartTimeout", text))
 
     def _no_progress(self, reason: Reason) -> None:
         self._decide(reason)

@@ -244,7 +244,7 @@ def settle(pending: Pending[Any], answer: wire.Settled) -> None:
         return
     request = type(pending.message)
     try:
-        value = msgspec.msgpack.decode(answer.value or b"\xc0", type=reply_type(request))
+        value = msgspec.msgpack.decode(answer.value, type=reply_type(request))
     except msgspec.ValidationError as error:
         text = f"{pending.to} answered {request.__name__} with something else: {error}"
         pending.settle(None, wire.UnknownMessage(text))

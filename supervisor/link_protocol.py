@@ -199,7 +199,7 @@ class Settled(Frame, frozen=True):
     """A letter (from the child) or a call (from the daemon) is answered: with a value, or with a failure."""
 
     number: int
-    value: msgspec.Raw | None = None
+    value: msgspec.Raw = msgspec.Raw(b"\xc0")
     failure: Failure | None = None
 
 
