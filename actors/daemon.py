@@ -21,10 +21,10 @@ from actors.lock_keeper import LockKeeper
 from actors.metrics_exporter import MetricsExporter
 from actors.queue.manager import QueueManager
 from actors.settings_store import ConfigStore
-from actors.signal_handler import SignalHandler, Signals
+from actors.signal_handler import SignalHandler
 from protocol.config import ChildSection, Config
 from protocol.home import Home
-from protocol.settings import ConfigError, Loaded, load
+from protocol.settings import ConfigError, Loaded, Problem, load
 from supervisor import (
     Actor,
     BootRefused,
@@ -36,7 +36,7 @@ from supervisor import (
     Tree,
     open_tree,
 )
-from supervisor.binary import Boot
+from supervisor.boot import Boot, Signals
 from supervisor.durable import Disk
 
 EX_CONFIG = 78
@@ -66,7 +66,7 @@ def daemon_tree(parts: Parts) -> SupervisorSpec:
         store,
         "root",
         [
-            _task(store, "LockKeeper", lambda: LockKeeper(home)),
+            _task(store, "LockKeeper", lambda: LockKeeper(home, store)),
             _supervisor(
                 store,
                 "core",
@@ -190,7 +190,8 @@ def find_home(config: Path | None, home: Path | None) -> tuple[Home, Loaded]:
     if home is not None:
         return Home(home.absolute()), loaded
     if path is None:
-        raise ConfigError("no home: give a configuration file, or --home DIR (stokehold init DIR makes one)")
+        what = "no home: give a configuration file, or --home DIR (stokehold init DIR makes one)"
+        raise ConfigError([Problem("command line", "", what)])
     return Home((path.absolute().parent / loaded.config.daemon.home).resolve()), loaded
 
 

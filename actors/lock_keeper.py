@@ -1,10 +1,15 @@
-"""LockKeeper: one daemon per home. The first child of the tree; without it nothing else starts."""
+"""LockKeeper: one daemon per home. The first child of the tree; without it nothing else starts.
+
+Who holds the home also keeps its log, which must not be begun by a daemon that is about to be refused.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from actors import logbook
 from actors.home_lock import HeldElsewhere, Holder, leave, take
+from actors.settings_store import ConfigStore
 from protocol.home import Home
 from supervisor import Actor, BootRefused, Reason
 from supervisor.durable import Disk
@@ -17,8 +22,9 @@ class LockKeeper(Actor):
     releases it. A stop merely lets a later tree of the same process have it.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, store: ConfigStore) -> None:
         self._home = home
+        self._store = store
 
     async def on_start(self) -> None:
         """Take the lock.
@@ -39,6 +45,7 @@ class LockKeeper(Actor):
         except OSError as error:
             leave(self._home, self._home)
             raise BootRefused(self._unwritable(error), 1) from error
+        self.context.spawn(logbook.keep_logbook, self._home, self._store, self.context.subscribe(logbook.TOPICS))
 
     async def on_stop(self, reason: Reason) -> None:
         leave(self._home, self._home)

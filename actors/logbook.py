@@ -53,12 +53,8 @@ async def keep_logbook(home: Home, store: ConfigStore, entries: Subscription) ->
 def line_of(entry: TailEvent) -> dict[str, Any]:
     """Return the log line of an event: ``ts``, ``level``, ``event``, and whatever else it carries."""
     data = dict(entry.data)
-    return {
-        "ts": entry.at,
-        "level": data.pop("level", _USUAL.get(entry.topic, "info")),
-        "event": data.pop("event", entry.topic),
-        **data,
-    }
+    level = data.pop("level") if data.get("level") in _LEVELS else _USUAL.get(entry.topic, "info")
+    return {"ts": entry.at, "level": level, "event": data.pop("event", entry.topic), **data}
 
 
 class _Writer:

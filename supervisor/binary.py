@@ -112,8 +112,9 @@ class Binary:
 
     def _stop_gently(self, number: int) -> None:
         self._notifier.send("STOPPING=1", f"STATUS=stopping ({signal.Signals(number).name})")
-        if self._tree is None and self._starting is not None:
-            self._starting.cancel()  # what has started so far is stopped in reverse, as at any other time
+        if self._tree is None:
+            if self._starting is not None:
+                self._starting.cancel()  # what has started so far is stopped in reverse, as at any other time
         elif self._boot.signals_wanted:
             self._boot.deliver(number)
         else:
