@@ -11,10 +11,21 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from protocol.config import ChildSection, Config, Mark, Section, Unit
-from protocol.units import CLOCK_EXAMPLE, DURATION_EXAMPLE, SIZE_EXAMPLE, format_duration, format_size
+from protocol.units import (
+    CLOCK_EXAMPLE,
+    CLOCK_PATTERN,
+    DURATION_EXAMPLE,
+    DURATION_PATTERN,
+    SIZE_EXAMPLE,
+    SIZE_PATTERN,
+    format_duration,
+    format_size,
+)
 
 SUPERVISION = "supervision"
 """The one section that holds a table for each child, instead of keys."""
+
+_PATTERNS: dict[Unit, str] = {"bytes": SIZE_PATTERN, "seconds": DURATION_PATTERN, "clock": CLOCK_PATTERN}
 
 ANY_CHILD = f"{SUPERVISION}.*"
 
@@ -86,3 +97,19 @@ def _bounds(meta: msgspec.Meta, unit: Unit) -> str:
         if bound is not None and not (unit != "plain" and bound == 0 and word == "at least")
     ]
     return ", " + " and ".join(parts) if parts else ""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, for editors: units as people write them, and marks."""
+    made = msgspec.json.schema(Config)
+    kinds = get_type_hints(Config)
+    tables = {kinds[section].__name__: keys for section, keys in sections().items()}
+    for name, keys in {**tables, ChildSection.__name__: child_keys()}.items():
+        properties = made["$defs"][name]["properties"]
+        for key in keys.values():
+            if key.unit in _PATTERNS:
+                as_text = {"type": "string", "pattern": _PATTERNS[key.unit]}
+                as_number = properties[key.name]
+                properties[key.name] = {"anyOf": [as_number, as_text]} if key.unit != "clock" else as_number | as_text
+            properties[key.name]["x-mark"] = key.mark
+    return made

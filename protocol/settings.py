@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from protocol.config import Config, Mark
-from protocol.keys import SUPERVISION, Key, child_keys, marks, sections
+from protocol.keys import SUPERVISION, Key, child_keys, marks, schema, sections
 from protocol.toml_lines import key_lines
 from protocol.units import format_duration, format_size, parse_clock, parse_duration, parse_size
 
@@ -33,6 +34,7 @@ __all__ = [
     "parse_clock",
     "parse_duration",
     "parse_size",
+    "schema",
 ]
 
 DEFAULT = "default"
@@ -154,7 +156,9 @@ class _Reader:
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(str(self._path), "", f"not UTF-8: byte {error.start}")]) from error
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError([Problem(str(self._path), "", f"not TOML: {error}")]) from error
+            found = re.search(r"(.*) \(at line (\d+)", str(error))
+            what, line = found.groups() if found else (str(error), str(len(text.splitlines())))
+            raise ConfigError([Problem(f"{self._path}:{line}", "", f"not TOML: {what}")]) from error
         self._lines = key_lines(text)
         return document
 
