@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 import anyio
+import msgspec
 
 from protocol.framing import FrameDecoder
 from protocol.messages.common import Message
@@ -27,8 +28,8 @@ from supervisor.incarnation import Incarnation
 from supervisor.link_child import Daemon, OwnCell
 from supervisor.mailbox import Phase
 from supervisor.monitor import Inject
-from supervisor.outbox import FrameTooLarge, Outbox
-from supervisor.reasons import Reason, portable
+from supervisor.outbox import Outbox
+from supervisor.reasons import Reason
 from supervisor.spec import ChildSpec
 from supervisor.task_child import TaskIncarnation
 
@@ -145,7 +146,7 @@ class _Child:
             if not (isinstance(klass, type) and issubclass(klass, Actor)):
                 raise TypeError(f"{start.target} is no Actor class")
             self._bodies = wire.Bodies(kind for kind in klass.__handlers__ if issubclass(kind, Message))
-            return klass(**start.arguments)
+            return klass(**msgspec.msgpack.decode(start.arguments))
 
         spec = ChildSpec(start.name, make, shutdown=start.shutdown)
         self._life = _Life(spec, self._cell, start.incarnation, self, daemon)
@@ -169,7 +170,7 @@ class _Child:
                 told = now
                 try:
                     self._outbox.put(wire.Summary(dict(now)), must=False)
-                except (TypeError, FrameTooLarge) as error:
+                except (TypeError, ValueError) as error:
                     self._outbox.put(wire.Summary({"error": f"the summary cannot be sent: {error}"}))
 
     # ---------------------------------------------------------------- what the incarnation tells its keeper
@@ -180,7 +181,7 @@ class _Child:
 
     def ending(self, incarnation: Incarnation, reason: Reason) -> None:
         self._cell.phase = Phase.STOPPING
-        self._outbox.put(wire.Ending(portable(reason)))
+        self._outbox.put(wire.Ending(wire.sendable(reason)))
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
         self._ended.set()

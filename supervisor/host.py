@@ -73,7 +73,7 @@ class Host:
         sys.excepthook = self._report_fault
         custody.become_subreaper()
         custody.die_with_parent(self._daemon)  # for as long as imports keep this loop from noticing the end of file
-        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1):
             signal.signal(ignored, signal.SIG_IGN)  # a stop is the daemon's to order, over the socketpair
         signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)

@@ -165,7 +165,7 @@ class ProcessHost:
             anyio.notify_closing(self._socket)
             self._socket.close()
             with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(END_LIMIT):
+                with anyio.move_on_after(END_LIMIT if self._ready else 0):  # while it imports, it listens to nobody
                     await self._reaped()
                 self.kill()
                 await self._reaped()
@@ -174,6 +174,11 @@ class ProcessHost:
             self._process = self._socket = self._unended = None
             self._ready = False
             _living.discard(self)
+
+    def disown(self) -> None:
+        """Close our copy of the socket without a word to the host. For a forked copy of this process."""
+        if self._socket is not None:
+            self._socket.close()
 
     # ---------------------------------------------------------------- the process
 
@@ -287,6 +292,15 @@ def kill_descendants() -> None:
         if host.pid is not None:
             for pid in custody.descendants(host.pid):
                 custody.send(pid, signal.SIGKILL)
+
+
+def _let_go() -> None:
+    """In a process that was forked without an exec: close what is the parent's, or no host would learn of its death."""
+    for host in _living:
+        host.disown()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def host_of(cell: Cell, start: ProcessStart) -> ProcessHost:

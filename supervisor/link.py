@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -25,8 +25,8 @@ from supervisor.hosting import HostFailed, host_of, leave_host
 from supervisor.link_traffic import Traffic
 from supervisor.liveness import Liveness
 from supervisor.mailbox import Mailbox
-from supervisor.outbox import Outbox
-from supervisor.reasons import Crash, Killed, Reason, StartFailed, portable, start_failure_of
+from supervisor.outbox import FrameTooLarge, Outbox
+from supervisor.reasons import Crash, Killed, Reason, StartFailed, start_failure_of
 from supervisor.spec import ProcessStart
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ProcessIncarnation:
         if not self._acked:
             self.kill(reason)
         elif self._outbox is not None:
-            self._outbox.put(wire.Stop(portable(reason)))
+            self._outbox.put(wire.Stop(wire.sendable(reason)))
 
     def kill(self, reason: Reason) -> None:
         """SIGKILL to the process and all its descendants; it ends with ``reason`` unless it has one already."""
@@ -97,7 +97,7 @@ class ProcessIncarnation:
     def fail(self, reason: Reason) -> None:
         """Crash the actor with ``reason``."""
         if self._outbox is not None and self._acked:
-            self._outbox.put(wire.Fail(portable(reason)))
+            self._outbox.put(wire.Fail(wire.sendable(reason)))
         else:
             self.kill(reason)
 
@@ -113,30 +113,43 @@ class ProcessIncarnation:
 
     async def _run(self) -> None:
         link: socket.socket | None = None
-        with self._starting, Boundary(self._starting) as edge:
-            arguments = self._start.arguments()
-            link, forked = await self._host.fork()
-            self._forked, self.pid = forked.number, forked.pid
-            await self._live(link, arguments)
-        if edge.error is not None:
-            self._decide(_start_failure(edge.error))
+        with self._starting:
+            link = await self._begin()
+            if link is not None:
+                await self._live(link)
         if link is not None:
             link.close()
         await self._conclude()
 
-    async def _live(self, link: socket.socket, arguments: dict[str, Any]) -> None:
-        """Serve the link until the process has ended."""
-        assert self._forked is not None
-        outbox = self._outbox = Outbox(link)
+    async def _begin(self) -> socket.socket | None:
+        """Fork the process and tell it what to run. None: there is no process, and the reason is known."""
+        with Boundary(self._starting) as edge:
+            arguments = wire.body_of(self._start.arguments())
+        if edge.error is not None:
+            self._decide(start_failure_of(edge.error))
+            return None
         try:
-            shutdown = 0.0 if self._spec.shutdown == "brutal_kill" else self._spec.shutdown
-            outbox.put(wire.Start(self._cell.name, self.number, self._start.target, arguments, shutdown))
-            if self._reason is not None:
-                self._kill_process()
+            link, forked = await self._host.fork()
+        except HostFailed as failed:
+            self._decide(StartFailed(failed.error_type, failed.text, failed.trace))
+            return None
+        self._forked, self.pid = forked.number, forked.pid
+        self._outbox = Outbox(link)
+        shutdown = 0.0 if self._spec.shutdown == "brutal_kill" else self._spec.shutdown
+        try:
+            self._outbox.put(wire.Start(self._cell.name, self.number, self._start.target, arguments, shutdown))
+        except FrameTooLarge as error:
+            self.kill(start_failure_of(error))
+        return link
+
+    async def _live(self, link: socket.socket) -> None:
+        """Serve the link until the process has ended."""
+        assert self._forked is not None and self._outbox is not None  # _begin saw to it
+        try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                self._traffic = Traffic(self._cell, self._around, outbox, tasks)
-                tasks.start_soon(outbox.drain)
+                self._traffic = Traffic(self._cell, self._around, self._outbox, tasks)
+                tasks.start_soon(self._outbox.drain)
                 tasks.start_soon(self._read, link)
                 exited = await self._host.exited(self._forked)
                 tasks.cancel_scope.cancel()
@@ -145,8 +158,8 @@ class ProcessIncarnation:
                 await anyio.to_thread.run_sync(custody.end_numbers, exited.left, HELD_LIMIT)
             self._decide(_reason_of(exited))
         finally:
+            self._outbox.close()
             self._outbox = None
-            outbox.close()
 
     async def _conclude(self) -> None:
         """Nothing runs any more: let go of everything, and tell the keeper."""
@@ -163,6 +176,8 @@ class ProcessIncarnation:
     def _decide(self, reason: Reason) -> None:
         if self._reason is None:
             self._reason = reason
+            if self._traffic is not None:
+                self._traffic.stop_feeding()
             if self._liveness is not None:
                 self._liveness.stop()
             self._keeper.ending(self, reason)
@@ -172,22 +187,26 @@ class ProcessIncarnation:
     async def _read(self, link: socket.socket) -> None:
         while True:
             await anyio.wait_readable(link)
-            if not self._read_once(link):
-                # The death notice. The exit follows; a process that closed its link and lives on is of no use.
-                self._limit("exit", EXIT_GRACE, self._kill_process)
-                return
+            try:
+                if not self._read_once(link):
+                    break
+            except BlockingIOError:
+                continue
+        # The death notice. The exit follows; a process that has closed its link and lives on is of no use.
+        self._limit("exit", EXIT_GRACE, self._kill_process)
 
     def _read_rest(self, link: socket.socket) -> None:
         """Read what the process had said before it ended: the notice of its end may have overtaken it."""
-        while self._read_once(link):
-            continue
+        try:
+            while self._read_once(link):
+                continue
+        except BlockingIOError:
+            return  # the process is gone, but something that it had forked holds its end open
 
     def _read_once(self, link: socket.socket) -> bool:
-        """Handle what can be read now. False: there is nothing, and nothing will come."""
+        """Handle what can be read now. False: it was the end. Raises ``BlockingIOError`` if there is nothing."""
         try:
             data = link.recv(1 << 16)
-        except BlockingIOError:
-            return False
         except ConnectionResetError:
             return False
         try:
@@ -229,11 +248,11 @@ class ProcessIncarnation:
 
     # ---------------------------------------------------------------- limits
 
-    def _limit(self, what: str, seconds: float, passed: Any) -> None:
-        """Call ``passed`` in so many seconds, in place of an earlier limit of the same kind."""
+    def _limit(self, what: str, seconds: float, passed: Callable[[], None]) -> None:
+        """Call ``passed`` in so many real seconds, in place of an earlier limit of the same kind."""
         if (earlier := self._limits.get(what)) is not None:
             earlier.cancel()
-        self._limits[what] = self._cell.clock.call_later(seconds, passed)
+        self._limits[what] = self._cell.backend.call_later(seconds, passed)
 
     def _no_progress(self, reason: Reason) -> None:
         self._decide(reason)
@@ -247,13 +266,6 @@ class ProcessIncarnation:
         elif not self._ended:
             self._host.signal(self._forked, signal.SIGKILL)
             self._limit("kill", HOST_GRACE, self._host.kill)
-
-
-def _start_failure(error: BaseException) -> StartFailed:
-    """Describe why there is no process: with the traceback of the host, where the fault was in it."""
-    if isinstance(error, HostFailed):
-        return StartFailed(error.error_type, error.text, error.trace)
-    return start_failure_of(error)
 
 
 def _reason_of(exited: Exited) -> Reason:

@@ -15,7 +15,7 @@ from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down
 from supervisor.outbox import FrameTooLarge, Outbox
-from supervisor.reasons import Reason, portable
+from supervisor.reasons import Reason
 from supervisor.reply import Pending
 from supervisor.stream import EventStream, Subscription
 
@@ -76,7 +76,7 @@ class Daemon:
             self.outbox.put(wire.Unwatch(number))
 
     def fail(self, name: str, incarnation: int, reason: Reason) -> None:
-        self.outbox.put(wire.Fail(portable(reason), name, incarnation))
+        self.outbox.put(wire.Fail(wire.sendable(reason), name, incarnation))
 
     # ---------------------------------------------------------------- to actors of the tree
 
@@ -231,7 +231,7 @@ def answer_call(outbox: Outbox, number: int, pending: Pending[Any]) -> None:
     if failure is None:
         try:
             outbox.put(wire.Settled(number, value=wire.body_of(pending.result())))
-        except (TypeError, FrameTooLarge) as error:
+        except (TypeError, ValueError) as error:
             failure = wire.failure_of(ConnectionLost(f"the answer of {pending.to} cannot be sent: {error}"))
     if failure is not None:
         outbox.put(wire.Settled(number, failure=failure))

@@ -16,7 +16,7 @@ from protocol.messages.common import Message
 from supervisor import errors
 from supervisor.errors import CallFailed, ConnectionLost, HandlerFailed
 from supervisor.mailbox import Overflow
-from supervisor.reasons import Reason
+from supervisor.reasons import Crash, Reason, StartFailed
 from supervisor.reply import as_call_failure
 
 MAX_FRAME = 16 << 20
@@ -37,7 +37,8 @@ class Start(Frame, frozen=True):
     incarnation: int
     target: str
     """``module:Class``."""
-    arguments: dict[str, Any]
+    arguments: msgspec.Raw
+    """The keyword arguments of the class."""
     shutdown: float | Literal["infinity"]
     """How long ``on_stop`` may take after a crash, in seconds; after a stop the daemon counts."""
 
@@ -226,6 +227,18 @@ def read_to_daemon(payload: bytes) -> ToDaemon:
         raise BadFrame(str(error)) from error
 
 
+def plain(text: str) -> str:
+    """Return a text that can be encoded: an error may quote a file name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def sendable(reason: Reason) -> Reason:
+    """Return the reason as it can travel: without the live exception, and in plain text."""
+    if isinstance(reason, Crash | StartFailed):
+        return type(reason)(plain(reason.error_type), plain(reason.text), plain(reason.traceback))
+    return reason
+
+
 class UnknownMessage(CallFailed):
     """The receiver handles no message of this type, or the body is not one."""
 
@@ -237,7 +250,7 @@ def kind_of(message: Message) -> str:
 
 
 def body_of(value: object) -> msgspec.Raw:
-    """Encode a message or a reply. Raises ``TypeError`` for what msgpack cannot carry."""
+    """Encode a message or a reply. Raises ``TypeError`` or ``ValueError`` for what msgpack cannot carry."""
     return msgspec.Raw(_encode(value))
 
 
@@ -283,8 +296,9 @@ def failure_of(error: BaseException) -> Failure:
     """Describe why a call got no value."""
     failed = as_call_failure(error)
     if isinstance(failed, HandlerFailed):
-        return Failure("HandlerFailed", failed.text, failed.error_type, failed.traceback, failed.code)
-    return Failure(type(failed).__name__, str(failed))
+        text, trace = plain(failed.text), plain(failed.traceback)
+        return Failure("HandlerFailed", text, failed.error_type, trace, failed.code)
+    return Failure(type(failed).__name__, plain(str(failed)))
 
 
 def error_of(failure: Failure) -> CallFailed:

@@ -9,8 +9,8 @@ from supervisor import link_protocol as wire
 from supervisor.errors import CallFailed, ConnectionLost
 from supervisor.link_child import answer_call, settle
 from supervisor.monitor import Down, Inject
-from supervisor.outbox import FrameTooLarge, Outbox
-from supervisor.reasons import Normal, Reason, portable
+from supervisor.outbox import Outbox
+from supervisor.reasons import Normal, Reason
 from supervisor.reply import Pending
 
 if TYPE_CHECKING:
@@ -43,14 +43,15 @@ class Traffic:
         self._watches: dict[int, str] = {}
         self._links: list[tuple[str, int]] = []
         self._waiter: Waiter | None = None
+        self._fed = False
         self._ended = False
 
     # ---------------------------------------------------------------- to the child
 
     async def feed(self) -> None:
-        """Take letters out of the cell and send them, for ever. Start it at the ack."""
+        """Take letters out of the cell and send them, from the ack to :meth:`stop_feeding`."""
         cell = self._cell
-        while True:
+        while not self._fed:
             while cell.system:
                 self._pass_on(cell.system.popleft())
             if self._has_room() and (letter := cell.take()) is not None:
@@ -58,6 +59,12 @@ class Traffic:
             else:
                 self._waiter = cell.waiter = cell.backend.waiter()
                 await self._waiter
+
+    def stop_feeding(self) -> None:
+        """Take no more letters: the incarnation is about to end."""
+        self._fed = True
+        if self._waiter is not None:
+            self._waiter.wake()
 
     def _has_room(self) -> bool:
         # With letters under way the child will report one taken, and that wakes the feeder: it never waits in vain.
@@ -74,7 +81,7 @@ class Traffic:
         timeout = letter.deadline - self._cell.clock.monotonic() if isinstance(letter, Pending) else None
         try:
             self._outbox.put(wire.Deliver(number, wire.kind_of(message), wire.body_of(message), timeout))
-        except (TypeError, FrameTooLarge) as error:
+        except (TypeError, ValueError) as error:
             if isinstance(letter, Pending):
                 letter.settle(None, wire.UnknownMessage(f"{type(message).__name__} cannot be sent: {error}"))
             else:
@@ -167,7 +174,7 @@ class Traffic:
             answer_call(self._outbox, number, pending)
 
     def _tell_down(self, number: int, down: Down) -> None:
-        self._outbox.put(wire.WentDown(number, down.name, portable(down.reason), down.incarnation))
+        self._outbox.put(wire.WentDown(number, down.name, wire.sendable(down.reason), down.incarnation))
 
     # ---------------------------------------------------------------- the end
 

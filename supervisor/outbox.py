@@ -1,7 +1,7 @@
 """The bounded outgoing side of a link: nobody who sends ever waits for the peer's socket.
 
 A frame is written at once if the socket takes it, from whichever thread; what it does not take waits here and is
-written by :meth:`Outbox.drain`. Writing at once matters: what an actor said before it was killed is in the kernel already.
+written by :meth:`Outbox.drain`. Writing at once matters: what an actor said before it was killed has left already.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Outbox:
 
         Raises:
             FrameTooLarge: the frame is larger than a frame may be.
-            TypeError: it holds something that msgpack cannot carry.
+            TypeError, ValueError: it holds something that msgpack cannot carry.
         """
         data = encode_frame(frame)
         if len(data) > MAX_FRAME:
