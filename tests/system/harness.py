@@ -96,7 +96,7 @@ class Daemon:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
-                stdout=subprocess.PIPE,
+                stdout=stderr,
                 stderr=stderr,
                 text=True,
                 start_new_session=True,

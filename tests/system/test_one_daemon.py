@@ -37,9 +37,8 @@ def test_second_daemon_is_refused_and_touches_nothing(make_daemon: MakeDaemon, b
     first = make_daemon(backend=backend).start()
     before = listing(first.home.root)
     second = first.popen()
-    said, _ = second.communicate(timeout=30)
-    assert second.returncode == 1
-    assert f"Another daemon is running (PID {first.pid})" in first.stderr.read_text() + said
+    assert second.wait(30) == 1
+    assert f"Another daemon is running (PID {first.pid})" in first.stderr.read_text()
     assert listing(first.home.root) == before
     assert first.status()["pid"] == first.pid
 
@@ -48,14 +47,14 @@ def test_refused_daemon_makes_no_folder(make_daemon: MakeDaemon) -> None:
     first = make_daemon().start()
     os.rmdir(first.home.queue / "low")
     second = first.popen()
-    second.communicate(timeout=30)
-    assert second.returncode == 1
+    assert second.wait(30) == 1
     assert not (first.home.queue / "low").exists()
 
 
 @BOTH_BACKENDS
 def test_kill_9_leaves_no_lock_and_no_process(make_daemon: MakeDaemon, backend: str) -> None:
     it = make_daemon(backend=backend).start()
+    it.wait_status("the trainer", lambda s: s["trainer_pid"])
     family = it.kill()
     assert family, "the trainer and its host were there"
     wait_for("all descendants to be gone", lambda: not alive(family), 2.0)
