@@ -83,6 +83,7 @@ class Payload:
         """
         digest, left_out, offset = hashlib.sha256(), frozenset(skip), 0
         index = self.index = Index(refused=len(left_out))
+        self._file.seek(0)
         for number, line in enumerate(self._file, 1):
             if not go_on():
                 return False

@@ -23,7 +23,8 @@ from protocol.messages.trainer import ConsolidationResult, Progress
 def settings(source: str = "tiny", checkpoint: dict[str, Any] | None = None, **training: Any) -> Config:
     """Settings of a test: one thread, small steps, and no checkpoint in between unless asked for."""
     defaults: dict[str, Any] = {
-        "threads": 1, "batch_tokens": 48, "micro_batch_tokens": 32, "max_length": 32, "warmup_steps": 3, "learning_rate": 1e-2,
+        "threads": 1, "batch_tokens": 48, "micro_batch_tokens": 32, "max_length": 32, "warmup_steps": 3,
+        "learning_rate": 1e-2,
     }  # fmt: skip
     return Config(
         model=ModelSection(source=source),
