@@ -20,7 +20,7 @@ import anyio
 
 from supervisor.boot import STOP_WITHIN, Boot, Deadline
 from supervisor.clock import SystemClock
-from supervisor.errors import BootRefused, SpecError, TreeStartFailed
+from supervisor.errors import BootRefused, SpecError, StopIncomplete, TreeStartFailed
 from supervisor.host_protocol import Backend
 from supervisor.hosting import kill_descendants
 from supervisor.notify import Notifier
@@ -29,6 +29,11 @@ from supervisor.stacks import dump_tasks, dump_threads
 from supervisor.tree import Tree, open_tree
 
 DEFAULT_APPLICATION = "actors.daemon:tree"
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks whether the tree has begun to stop."""
+EXTENSION = 30.0
+"""Seconds more that systemd is asked for while the tree starts or stops; a look asks again."""
 
 EXIT_FAILED = 1
 EXIT_MISUSE = 2
@@ -71,16 +76,7 @@ class Binary:
 
     def run(self, application: Application) -> int:
         """Run until the tree has ended and return the exit code."""
-        try:
-            return anyio.run(self._serve, application, backend=self._boot.backend)
-        except BootRefused as refused:
-            return _complain(refused.message, refused.exit_code)
-        except SpecError as error:
-            return _complain(f"the tree makes no sense: {error}", EXIT_CONFIGURATION)
-        except TreeStartFailed as failed:
-            return _complain(f"the tree did not start: {failed}", EXIT_FAILED)
-        finally:
-            self._notifier.send("STOPPING=1")
+        return anyio.run(self._serve, application, backend=self._boot.backend)
 
     # ---------------------------------------------------------------- on the event loop
 
@@ -88,16 +84,28 @@ class Binary:
         code = 0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read_signals, name="signals")
+            tasks.start_soon(self._keep_watch, name="watch")
             with anyio.CancelScope() as self._starting:
-                async with open_tree(application(self._boot), clock=self._boot.clock) as tree:
-                    self._tree = tree
-                    self._notifier.send("READY=1", "STATUS=running")
-                    if self._notifier.watchdog is not None:
-                        tasks.start_soon(self._feed_watchdog, tree, self._notifier.watchdog / 2, name="watchdog")
-                    report = await tree.wait()
-                    code = report.exit_code
+                code = await self._run_tree(application)
             tasks.cancel_scope.cancel()
         return code
+
+    async def _run_tree(self, application: Application) -> int:
+        """Run the tree to its end. What refuses it is one line on stderr and an exit code, without a traceback."""
+        try:
+            async with open_tree(application(self._boot), clock=self._boot.clock) as tree:
+                self._tree = tree
+                self._notifier.send("READY=1", "STATUS=running")
+                return (await tree.wait()).exit_code
+        except BootRefused as refused:
+            return _complain(refused.message, refused.exit_code)
+        except SpecError as error:
+            return _complain(f"the tree makes no sense: {error}", EXIT_CONFIGURATION)
+        except TreeStartFailed as failed:
+            return _complain(f"the tree did not start: {failed}", EXIT_FAILED)
+        except StopIncomplete as incomplete:
+            os.write(2, f"stokehold: {incomplete}\n".encode(errors="replace"))
+            self._stuck()
 
     async def _read_signals(self) -> None:
         while True:
@@ -120,11 +128,16 @@ class Binary:
         else:
             self._tree.request_shutdown(signal.Signals(number).name)
 
-    async def _feed_watchdog(self, tree: Tree, every: float) -> None:
-        """Feed systemd's watchdog as long as the loop turns and the root supervisor answers. Slow work is no reason."""
+    async def _keep_watch(self) -> None:
+        """Notice a stop that no signal began. Tell systemd that a long start or stop goes on, and that the loop turns."""
+        every = min(LOOK_EVERY, (self._notifier.watchdog or LOOK_EVERY) / 2)
         while True:
-            await tree.supervisor("root").count_children()
-            self._notifier.send("WATCHDOG=1")
+            if self._tree is not None and self._tree.stopping:
+                self._deadline.begin()
+            if self._tree is None or self._tree.stopping:
+                self._notifier.send(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1_000_000:.0f}")
+            if self._notifier.watchdog is not None:
+                self._notifier.send("WATCHDOG=1")
             await anyio.sleep(every)
 
     # ---------------------------------------------------------------- in a signal handler, or on the deadline's thread
@@ -144,7 +157,7 @@ class Binary:
         except BlockingIOError:
             return  # thousands of signals are waiting to be read: one more or less says nothing new
 
-    def _stuck(self) -> None:
+    def _stuck(self) -> NoReturn:
         os.write(2, b"stokehold: the stop has taken too long; these are the stacks\n")
         dump_threads()
         kill_descendants()

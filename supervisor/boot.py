@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 
 from supervisor.clock import Clock
 from supervisor.host_protocol import Backend
@@ -76,10 +77,6 @@ class Deadline:
         self.seconds = seconds
         self._wake()
 
-    def close(self) -> None:
-        """Keep the deadline no longer."""
-        os.close(self._wake_in)
-
     def _wake(self) -> None:
         try:
             os.write(self._wake_in, b"!")
@@ -94,9 +91,7 @@ class Deadline:
             if not poll.poll(None if wait is None else wait * 1000):
                 self._passed()
                 return
-            if not os.read(self._wake_out, 64):
-                os.close(self._wake_out)
-                return
+            os.read(self._wake_out, 64)
 
 
 class Boot:

@@ -71,6 +71,11 @@ class Tree:
         """How many messages nobody handled, by reason."""
         return dict(self._runtime.registry.dead_letters)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the whole tree has begun to stop, for whatever reason, or has ended."""
+        return self._root.stopping is not None
+
     def request_shutdown(self, reason: str, exit_code: int = 0) -> None:
         """Begin to stop the tree; :meth:`wait` returns once it has stopped. The first request decides."""
         if self._exit_code is None:
