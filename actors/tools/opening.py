@@ -66,7 +66,7 @@ def open_tokenizer(config: Config) -> Any:
         return tiny_tokenizer()
     try:
         return AutoTokenizer.from_pretrained(config.model.source, trust_remote_code=config.model.trust_remote_code)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise Refused(f"model.source = {config.model.source!r}: {error}") from error
 
 
