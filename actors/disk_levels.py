@@ -14,7 +14,6 @@ from protocol.config import DiskSection
 from protocol.messages.disk import CheckpointCost, Level, Purpose
 from supervisor.durable import Space
 
-HYSTERESIS: Final = 1.1
 LOW_INODES: Final = 10_000
 CRITICAL_INODES: Final = 1_000
 
@@ -44,14 +43,22 @@ def floors(settings: DiskSection, cost: CheckpointCost | None) -> Floors:
 
 def level(before: Level | None, space: Space, floor: Floors) -> Level:
     """Return the level of free space, given the one before (None: nothing to hold on to)."""
-    refuse = HYSTERESIS if before == "critical" else 1.0
-    warn = HYSTERESIS if before in ("critical", "low") else 1.0
-    inodes = space.free_inodes
-    if space.free_bytes < refuse * floor.refuse or 0 < inodes < refuse * CRITICAL_INODES:
+    refuse, inodes_refuse = floor.refuse, CRITICAL_INODES
+    warn, inodes_warn = floor.warn, LOW_INODES
+    if before == "critical":
+        refuse, inodes_refuse = back_at(refuse), back_at(inodes_refuse)
+    if before in ("critical", "low"):
+        warn, inodes_warn = back_at(warn), back_at(inodes_warn)
+    if space.free_bytes < refuse or 0 < space.free_inodes < inodes_refuse:
         return "critical"
-    if space.free_bytes < warn * floor.warn or 0 < inodes < warn * LOW_INODES:
+    if space.free_bytes < warn or 0 < space.free_inodes < inodes_warn:
         return "low"
     return "ok"
+
+
+def back_at(floor: int) -> int:
+    """Return how much must be free for a level to be left again whose floor this is."""
+    return floor + floor // 10
 
 
 def lacking(wanted: int, purpose: Purpose, space: Space, reserved: int, now: Level, floor: Floors) -> str | None:
@@ -75,9 +82,9 @@ def lacking(wanted: int, purpose: Purpose, space: Space, reserved: int, now: Lev
 
 def why_critical(space: Space, floor: Floors) -> str:
     """Return the reason to show while nothing new is trained or saved."""
-    if space.free_bytes >= floor.refuse and 0 < space.free_inodes < HYSTERESIS * CRITICAL_INODES:
+    if space.free_bytes >= floor.refuse and 0 < space.free_inodes < back_at(CRITICAL_INODES):
         return f"disk: {space.free_inodes} inodes free, {CRITICAL_INODES} needed"
-    back = "" if space.free_bytes < floor.refuse else f", work goes on at {size(int(HYSTERESIS * floor.refuse))}"
+    back = "" if space.free_bytes < floor.refuse else f", work goes on at {size(back_at(floor.refuse))}"
     return f"disk: {size(space.free_bytes)} free, {size(floor.refuse)} needed{back}"
 
 

@@ -184,7 +184,7 @@ class DiskMonitor(Actor):
         view = self._board.disk = self._view()
         if changed:
             self.context.publish(
-                "state", {"event": "disk", "level": now, "free_bytes": view.free_bytes, "reason": self._reason()}
+                "state", {"event": "disk", "disk_level": now, "free_bytes": view.free_bytes, "reason": self._reason()}
             )
         gate = DiskGate(self._reason())
         if gate != self._told:

@@ -18,7 +18,7 @@ from actors.home_lock import HeldElsewhere, find_holder, leave, take
 from actors.lock_keeper import LockKeeper
 from protocol.home import Home
 from supervisor import BootRefused, ChildSpec, Disk, SupervisorSpec, open_tree
-from tests.actors.waiting import until
+from supervisor.testing import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,7 +225,7 @@ async def test_a_restart_of_the_actor_keeps_the_lock(home: Home) -> None:
         inode = home.lock.stat().st_ino
         locked_at = home.lock.stat().st_mtime_ns
         tree.inject_fault("LockKeeper", RuntimeError("a fault of the test"))
-        await until(lambda: tree.view().children[0].restarts == 1 and tree.view().children[0].status == "running")
+        await eventually(lambda: tree.view().children[0].restarts == 1 and tree.view().children[0].status == "running")
         assert (home.lock.stat().st_ino, home.lock.stat().st_mtime_ns) == (inode, locked_at)
         assert find_holder(home).pid == os.getpid()
 

@@ -1,4 +1,4 @@
-"""InboxWatcher in a real tree over a real folder. Its partner takes files away as QueueManager does and keeps a list."""
+"""InboxWatcher in a real tree over a real folder. Its partner takes files away as QueueManager does, and notes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from protocol.home import Home
 from protocol.messages.inbox import QuietScan, Rescan
 from protocol.messages.queue import Accept, Accepted, InboxCount, QuietReport, Refuse
 from supervisor import Actor, ChildSpec, Disk, Refused, SupervisorSpec, Tree, on, open_tree
-from tests.actors.waiting import until
+from supervisor.testing import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -130,7 +130,7 @@ async def test_a_file_renamed_into_place_is_handed_over_without_a_rescan(tmp_pat
     async with room(tmp_path) as the:
         await the.rescan()
         the.drop("a.jsonl")
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         (message,) = the.ledger.accepted
         assert (message.file, message.priority, message.samples, message.bytes) == ("a.jsonl", "normal", 1, len(ROW))
         assert message.path == str(the.home.inbox / "a.jsonl")
@@ -145,7 +145,7 @@ async def test_what_stood_there_before_the_start_is_handed_over_oldest_first(tmp
         path.write_bytes(ROW)
         os.utime(path, ns=(age, age))
     async with room(tmp_path) as the:
-        await until(lambda: len(the.ledger.accepted) == 3)
+        await eventually(lambda: len(the.ledger.accepted) == 3)
         assert the.ledger.files == ["c.jsonl", "a.jsonl", "b.jsonl"]
 
 
@@ -159,14 +159,14 @@ async def test_a_growing_file_is_not_touched_until_it_has_settled(tmp_path: Path
                 stream.write(ROW[7:])
                 await the.rescan()
         assert the.ledger.asked == 0
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         assert the.ledger.accepted[0].samples == 8
 
 
 async def test_a_half_written_file_that_stands_still_is_refused_with_its_line(tmp_path: Path) -> None:
     async with room(tmp_path, settle=0.05) as the:
         (the.home.inbox / "a.jsonl").write_bytes(ROW + ROW[:5])
-        await until(lambda: the.ledger.refused)
+        await eventually(lambda: the.ledger.refused)
         assert [bad.line for bad in the.ledger.refused[0].lines] == [2]
 
 
@@ -180,13 +180,13 @@ async def test_names_of_producers_are_never_touched(tmp_path: Path) -> None:
         assert the.ledger.asked == 0
         assert the.board.inbox_files == 0
         (the.home.inbox / "b.jsonl.tmp").rename(the.home.inbox / "b.jsonl")
-        await until(lambda: the.ledger.files == ["b.jsonl"])
+        await eventually(lambda: the.ledger.files == ["b.jsonl"])
 
 
 async def test_a_submitted_file_need_not_settle(tmp_path: Path) -> None:
     async with room(tmp_path, settle=3600) as the:
         the.drop(f"@{ID}-high@a.jsonl")
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         (message,) = the.ledger.accepted
         assert (message.file, message.priority, message.submit_id) == ("a.jsonl", "high", ID)
 
@@ -194,33 +194,33 @@ async def test_a_submitted_file_need_not_settle(tmp_path: Path) -> None:
 async def test_folders_count_and_the_first_one_may_name_the_line(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("low/deep/a.jsonl")
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         the.drop("low/deep/b.jsonl")  # in a folder that was made while the watcher ran
-        await until(lambda: len(the.ledger.accepted) == 2)
+        await eventually(lambda: len(the.ledger.accepted) == 2)
         assert [(one.file, one.priority) for one in the.ledger.accepted] == [("a.jsonl", "low"), ("b.jsonl", "low")]
 
 
 async def test_the_same_name_twice_is_two_files(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.jsonl")
-        await until(lambda: len(the.ledger.accepted) == 1)
+        await eventually(lambda: len(the.ledger.accepted) == 1)
         the.drop("a.jsonl", ROW * 2)
-        await until(lambda: len(the.ledger.accepted) == 2)
+        await eventually(lambda: len(the.ledger.accepted) == 2)
         assert [one.samples for one in the.ledger.accepted] == [1, 2]
 
 
 async def test_a_file_put_back_unchanged_is_taken_again(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.jsonl")
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         (tmp_path / "shelf" / "0001").rename(the.home.inbox / "a.jsonl")
-        await until(lambda: len(the.ledger.accepted) == 2)
+        await eventually(lambda: len(the.ledger.accepted) == 2)
 
 
 async def test_bad_lines_are_refused_by_default_and_named(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.jsonl", ROW + b"{\n" + ROW + b'{"text": "\xff"}\n')
-        await until(lambda: the.ledger.refused)
+        await eventually(lambda: the.ledger.refused)
         (message,) = the.ledger.refused
         assert [bad.line for bad in message.lines] == [2, 4]
         assert message.reason.startswith("2 of 4 rows cannot be trained on; line 2")
@@ -230,7 +230,7 @@ async def test_bad_lines_are_refused_by_default_and_named(tmp_path: Path) -> Non
 async def test_bad_lines_are_left_out_if_asked(tmp_path: Path) -> None:
     async with room(tmp_path, on_bad_line="skip") as the:
         the.drop("a.jsonl", ROW + b"{\n" + ROW)
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         assert the.ledger.accepted[0].samples == 2
         assert [bad.line for bad in the.ledger.accepted[0].refused] == [2]
 
@@ -239,29 +239,29 @@ async def test_bad_lines_are_left_out_if_asked(tmp_path: Path) -> None:
 async def test_a_file_without_a_row_is_refused(tmp_path: Path, content: bytes) -> None:
     async with room(tmp_path, on_bad_line="skip") as the:
         the.drop("a.jsonl", content)
-        await until(lambda: the.ledger.refused)
+        await eventually(lambda: the.ledger.refused)
         assert the.ledger.refused[0].reason.startswith("no row to train on")
 
 
 async def test_bom_and_crlf_are_accepted(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.jsonl", b"\xef\xbb\xbf" + ROW.replace(b"\n", b"\r\n") * 2)
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         assert the.ledger.accepted[0].samples == 2
 
 
 async def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.csv", b"text\none\n")
-        await until(lambda: the.ledger.refused)
+        await eventually(lambda: the.ledger.refused)
         assert "does not end in .jsonl" in the.ledger.refused[0].reason
-        await until(lambda: not (the.home.inbox / "a.csv").exists())
+        await eventually(lambda: not (the.home.inbox / "a.csv").exists())
 
 
 async def test_a_name_that_is_not_utf8_is_handed_over_and_can_be_shown(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop(os.fsdecode(b"caf\xe9.jsonl"))
-        await until(lambda: the.ledger.accepted)
+        await eventually(lambda: the.ledger.accepted)
         (message,) = the.ledger.accepted
         assert message.file.encode() == b"caf\\xe9.jsonl"
         assert os.fsencode(message.path).endswith(b"caf\xe9.jsonl")
@@ -277,33 +277,33 @@ async def test_what_is_no_regular_file_is_refused_once_and_blocks_nothing(tmp_pa
             path.symlink_to(target)
         else:
             os.mkfifo(path)
-        await until(lambda: the.board.troubles)
+        await eventually(lambda: the.board.troubles)
         assert "not a regular file" in str(the.board.troubles["InboxWatcher"])
         await the.rescan()
         await the.rescan()
         assert len(the.ledger.refused) == 1
         the.drop("b.jsonl")
-        await until(lambda: the.ledger.files == ["b.jsonl"])
+        await eventually(lambda: the.ledger.files == ["b.jsonl"])
         assert target.read_bytes() == ROW
         path.unlink()
         await the.rescan()
-        await until(lambda: not the.board.troubles)
+        await eventually(lambda: not the.board.troubles)
 
 
 async def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.jsonl/b.jsonl")
-        await until(lambda: the.ledger.files == ["b.jsonl"])
+        await eventually(lambda: the.ledger.files == ["b.jsonl"])
 
 
 async def test_the_inbox_may_be_deleted_and_is_made_anew(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         await the.rescan()
         shutil.rmtree(the.home.inbox)
-        await until(the.home.inbox.is_dir)
+        await eventually(the.home.inbox.is_dir)
         await the.rescan()
         the.drop("a.jsonl")
-        await until(lambda: the.ledger.files == ["a.jsonl"])
+        await eventually(lambda: the.ledger.files == ["a.jsonl"])
 
 
 async def test_an_inbox_that_was_replaced_by_another_folder_is_watched(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ async def test_an_inbox_that_was_replaced_by_another_folder_is_watched(tmp_path:
         other.rename(the.home.inbox)  # over the empty one, if that has been made already
         await the.rescan()
         the.drop("a.jsonl")
-        await until(lambda: the.ledger.files == ["a.jsonl"])
+        await eventually(lambda: the.ledger.files == ["a.jsonl"])
 
 
 async def test_more_files_than_the_kernel_queues_events_for_are_each_taken_once(tmp_path: Path) -> None:
@@ -325,31 +325,31 @@ async def test_more_files_than_the_kernel_queues_events_for_are_each_taken_once(
         await the.rescan()
         for number in range(files):  # without giving the loop a turn
             (the.home.inbox / f"{number}.jsonl").write_bytes(ROW)
-        await until(lambda: len(the.ledger.accepted) == files, within=60)
+        await eventually(lambda: len(the.ledger.accepted) == files, within=60)
         assert len(set(the.ledger.files)) == files
 
 
 async def test_how_many_files_wait_is_told_when_it_changes(tmp_path: Path) -> None:
     async with room(tmp_path, settle=3600) as the:
-        await until(lambda: the.ledger.counts == [0])
+        await eventually(lambda: the.ledger.counts == [0])
         path = the.drop("a.jsonl")
-        await until(lambda: the.ledger.counts == [0, 1])
+        await eventually(lambda: the.ledger.counts == [0, 1])
         assert the.board.inbox_files == 1
         path.unlink()
-        await until(lambda: the.ledger.counts == [0, 1, 0])
+        await eventually(lambda: the.ledger.counts == [0, 1, 0])
 
 
 async def test_the_inbox_is_quiet_when_nothing_waits_in_it(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.tree.ref("InboxWatcher").cast(QuietScan(7))
-        await until(lambda: the.ledger.quiet == {7: True})
+        await eventually(lambda: the.ledger.quiet == {7: True})
 
 
 async def test_a_file_that_has_not_settled_is_not_quiet(tmp_path: Path) -> None:
     async with room(tmp_path, settle=3600) as the:
         the.drop("a.jsonl")
         the.tree.ref("InboxWatcher").cast(QuietScan(8))
-        await until(lambda: the.ledger.quiet == {8: False})
+        await eventually(lambda: the.ledger.quiet == {8: False})
 
 
 async def test_a_file_that_came_just_before_the_question_is_seen(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ async def test_a_file_that_came_just_before_the_question_is_seen(tmp_path: Path)
         for request in range(20):
             path = the.drop("a.jsonl")
             the.tree.ref("InboxWatcher").cast(QuietScan(request))
-            await until(lambda: request in the.ledger.quiet)  # noqa: B023
+            await eventually(lambda: request in the.ledger.quiet)  # noqa: B023
             path.unlink()
         assert not any(the.ledger.quiet.values())
 
@@ -366,11 +366,11 @@ async def test_a_file_that_could_not_be_handed_over_is_tried_again(tmp_path: Pat
     async with room(tmp_path) as the:
         the.ledger.answer_with = Refused("the disk is full")
         the.drop("a.jsonl")
-        await until(lambda: the.board.troubles)
+        await eventually(lambda: the.board.troubles)
         assert "a.jsonl could not be handed over: the disk is full" in str(the.board.troubles["InboxWatcher"])
         the.ledger.answer_with = None
-        await until(lambda: the.ledger.files == ["a.jsonl"])
-        await until(lambda: not the.board.troubles)
+        await eventually(lambda: the.ledger.files == ["a.jsonl"])
+        await eventually(lambda: not the.board.troubles)
 
 
 async def test_a_partner_that_crashes_loses_no_file(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ async def test_a_partner_that_crashes_loses_no_file(tmp_path: Path) -> None:
         the.tree.inject_fault("QueueManager", RuntimeError("a fault of the test"))
         for number in range(50):
             the.drop(f"{number}.jsonl")
-        await until(lambda: len(set(the.ledger.files)) == 50)
+        await eventually(lambda: len(set(the.ledger.files)) == 50)
 
 
 async def test_a_crash_of_the_watcher_loses_no_file(tmp_path: Path) -> None:
@@ -387,13 +387,13 @@ async def test_a_crash_of_the_watcher_loses_no_file(tmp_path: Path) -> None:
         await the.rescan()
         the.tree.inject_fault("InboxWatcher", RuntimeError("a fault of the test"))
         the.drop("a.jsonl")
-        await until(lambda: the.ledger.files == ["a.jsonl"])
+        await eventually(lambda: the.ledger.files == ["a.jsonl"])
 
 
 async def test_it_stops_at_once_in_the_middle_of_a_large_file(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.drop("a.jsonl", ROW * 3_000_000)
-        await until(lambda: the.board.inbox_files == 1)
+        await eventually(lambda: the.board.inbox_files == 1)
         with anyio.fail_after(3):
             the.tree.request_shutdown("the end of the test")
             await the.tree.wait()
