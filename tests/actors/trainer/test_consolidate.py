@@ -138,13 +138,12 @@ def test_a_merge_that_is_off_is_not_promoted(small: str, tmp_path: Path, monkeyp
     (result,) = second.of(ConsolidationResult)
     assert result.outcome == "refused"
     assert "off by" in result.reason
-    assert len([path for path in home.versions.iterdir()]) == 3, "base, trained, and the one after c"
+    assert len(list(home.versions.iterdir())) == 3, "base, trained, and the one after c"
     assert head_of(home).lineage == before.lineage
     assert held(home)[1].committed[:2] == old[1].committed
 
-    control, port = (
-        trained(small, tmp_path / "control_of", **LORA) if (tmp_path / "control_of").mkdir() is None else None
-    )  # type: ignore[misc]
+    (tmp_path / "control").mkdir()
+    control, port = trained(small, tmp_path / "control", **LORA)
     third = again(port)
     third.jobs = [put(control, "c.jsonl", MORE)]
     run(control, third)

@@ -10,9 +10,8 @@ from actors.inbox.rows import BadRow, CompletionRow, MessagesRow, TextRow, Turn
 from actors.trainer.masks import Encoded, Encoder
 from actors.trainer.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
-TALK = MessagesRow(
-    (Turn("system", "be kind"), Turn("user", "hi"), Turn("assistant", "hello"), Turn("user", "more"), Turn("assistant", "no"))
-)  # fmt: skip
+BEGUN = (Turn("system", "be kind"), Turn("user", "hi"), Turn("assistant", "hello"))
+TALK = MessagesRow((*BEGUN, Turn("user", "more"), Turn("assistant", "no")))
 UNMARKED = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
 REWRITING = UNMARKED.replace("{{ bos_token }}", "{{ bos_token }}{{ messages | length }}")
 
