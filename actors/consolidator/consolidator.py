@@ -173,6 +173,7 @@ class Consolidator(Actor):
         finally:
             await self._return(lease)
         self._deaths = 0
+        self._board.troubles.pop(NAME, None)
         return result
 
     def _failed(self, error: CallFailed) -> ConsolidationResult | None:
@@ -184,7 +185,9 @@ class Consolidator(Actor):
         if isinstance(error, Restarting | ConnectionLost) and self._deaths < TRIES:
             return None
         self._deaths = 0
-        return ConsolidationResult(outcome="refused", reason=f"it failed: {error}; the model stays as it was")
+        reason = f"it failed: {error}; the model stays as it was"
+        self._board.troubles[NAME] = Trouble(f"consolidation: {reason}", "stokehold consolidate --now")
+        return ConsolidationResult(outcome="refused", reason=reason)
 
     async def _give_back(self) -> None:
         """Return the lease of a former incarnation, which did not live to see the end of its work."""
@@ -223,9 +226,3 @@ class Consolidator(Actor):
 
     def _show(self) -> None:
         self._board.consolidator = self._view()
-        if self._plan.last_outcome == "refused":
-            self._board.troubles[NAME] = Trouble(
-                f"the last consolidation was refused: {self._plan.last_reason}", "stokehold consolidate --now"
-            )
-        else:
-            self._board.troubles.pop(NAME, None)

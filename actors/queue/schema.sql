@@ -35,13 +35,15 @@ CREATE TABLE jobs (
 CREATE UNIQUE INDEX jobs_by_name ON jobs (place, name);
 -- The next of a line.
 CREATE INDEX jobs_in_line ON jobs (priority, seq) WHERE state = 'queued';
--- The begun come before the lines. Queries name the state literally, else SQLite would not use a partial index.
+-- The begun come before the lines. Queries repeat the condition of a partial index literally, else it is not used.
 CREATE INDEX jobs_begun ON jobs (state, rank) WHERE rank IS NOT NULL;
 -- A handful of rows each.
-CREATE INDEX jobs_unsettled ON jobs (state) WHERE state IN ('checking', 'cancelled');
+CREATE INDEX jobs_checking ON jobs (seq) WHERE state = 'checking';
+CREATE INDEX jobs_cancelled ON jobs (seq) WHERE state = 'cancelled';
 CREATE INDEX jobs_with_progress ON jobs (progress) WHERE progress > 0 AND state <> 'done';
 -- Retention, and the tail of the list.
-CREATE INDEX jobs_over ON jobs (state, finished_at) WHERE state IN ('done', 'failed');
+CREATE INDEX jobs_done ON jobs (finished_at) WHERE state = 'done';
+CREATE INDEX jobs_failed ON jobs (finished_at) WHERE state = 'failed';
 -- People and scripts ask by file name.
 CREATE INDEX jobs_by_file ON jobs (file);
 
@@ -67,7 +69,7 @@ CREATE TABLE history (
 -- A job is trained once.
 CREATE UNIQUE INDEX history_trained_once ON history (id) WHERE outcome = 'trained';
 CREATE INDEX history_by_id ON history (id);
-CREATE INDEX history_other ON history (outcome, n) WHERE outcome <> 'trained';
+CREATE INDEX history_other ON history (n) WHERE outcome <> 'trained';
 CREATE INDEX history_unpublished ON history (n) WHERE outcome = 'trained' AND version IS NULL;
 
 -- The durable half of the gate: one row.

@@ -218,6 +218,8 @@ class Store:
     def history(self, limit: int, outcome: Outcome | None = None) -> list[HistoryEntry]:
         """Return the newest entries, newest first."""
         where = "" if outcome is None else f"WHERE outcome = '{outcome}' "
+        if outcome not in (None, "trained"):
+            where += "AND outcome <> 'trained' "  # the rare ones have an index of their own
         return [history_of(row) for row in self._db.execute(_HISTORY + where + "ORDER BY n DESC LIMIT ?", (limit,))]
 
     def last_end(self, job: str) -> HistoryEntry | None:
