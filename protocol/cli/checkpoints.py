@@ -7,7 +7,6 @@ import hashlib
 import json
 import stat
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,8 @@ import msgspec
 
 from protocol.cli.commands import subcommands
 from protocol.cli.failure import FAILED, CommandFailed
-from protocol.cli.folder import opened_home, say_damage, when
+from protocol.cli.folder import opened_home, say_damage
+from protocol.cli.moment import when
 from protocol.cli.paint import count, paint, size
 from protocol.cli.table import LEFT, RIGHT, print_table
 from protocol.home import Home
@@ -103,7 +103,7 @@ def _list(home: Home, head: Head | None, options: argparse.Namespace) -> int:
         [("name", LEFT), ("", LEFT), ("step", RIGHT), ("size", RIGHT), ("created", LEFT), ("parent", LEFT), ("", LEFT)],
         [
             [row["name"], "HEAD" if row["head"] else "", "" if row["step"] is None else f"{row['step']:,}",
-             size(row["bytes"]), _when(row["created_at"]), row["parent"] or "", "" if row["valid"] else "not valid"]
+             size(row["bytes"]), when(row["created_at"]), row["parent"] or "", "" if row["valid"] else "not valid"]
             for row in rows
         ],
     )  # fmt: skip
@@ -133,10 +133,6 @@ def _bytes(folder: Path) -> int:
         except FileNotFoundError:  # retention is at work
             continue
     return total
-
-
-def _when(text: str | None) -> str:
-    return when(datetime.fromisoformat(text)) if text else ""
 
 
 class _Result(NamedTuple):

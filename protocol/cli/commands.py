@@ -95,7 +95,7 @@ def common_options(parser: argparse.ArgumentParser) -> None:
 
 def subcommands(parser: argparse.ArgumentParser, **helps: str) -> dict[str, argparse.ArgumentParser]:
     """Add words below a command (``queue list``), each with the common options, and return their parsers by name."""
-    below = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    below = parser.add_subparsers(dest="action", required=True, metavar="ACTION", prog=parser.prog)
     parsers = {}
     for name, text in helps.items():
         parsers[name] = below.add_parser(

@@ -10,7 +10,8 @@ from protocol.cli.commands import subcommands
 from protocol.cli.failure import BAD_CONFIG, FAILED, CommandFailed
 from protocol.cli.folder import home_folder
 from protocol.cli.paint import count, paint
-from protocol.cli.talk import ask, print_json, say
+from protocol.cli.place import find_place
+from protocol.cli.plain import print_json, read
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from protocol.settings import ConfigError, load
 
-    path = Path(options.file) if options.file else home_folder(options).settings
+    path = Path(options.file) if options.file else home_folder(options) / "stokehold.toml"
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -52,20 +53,18 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from protocol.messages.system import ShowConfig
-
-    shown = ask(options, "ControlSocket", ShowConfig())
+    shown = read(find_place(options.home, options.socket), "ControlSocket", {"type": "show_config"})
     if options.json:
         print_json(shown)
         return 0
-    print(paint(f"# revision {shown.revision}", "dim"))
-    for section, values in shown.values.items():
+    print(paint(f"# revision {shown['revision']}", "dim"))
+    for section, values in shown["values"].items():
         if section == "supervision":
             for child, keys in values.items():
                 set_here = {key: value for key, value in keys.items() if value is not None}
-                _print_table(f"{section}.{child}", set_here, shown.origins)
+                _print_table(f"{section}.{child}", set_here, shown["origins"])
         else:
-            _print_table(section, values, shown.origins)
+            _print_table(section, values, shown["origins"])
     return 0
 
 
@@ -98,11 +97,12 @@ def _toml(key: str, value: Any) -> str:
 
 
 def _reload(options: argparse.Namespace) -> int:
+    from protocol.cli.talk import ask, print_record, say
     from protocol.messages.system import ReloadConfig
 
     result = ask(options, "SignalHandler", ReloadConfig(), 30.0)
     if options.json:
-        print_json(result)
+        print_record(result)
     if result.applied:
         if not options.json:
             say(

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from protocol.cli.paint import clean
-from protocol.home import Home
 
 SHOWN = 20
 """Bad lines printed; the file itself has them all."""
 
 
-def error_file(home: Home, job: str, file: str) -> Path | None:
+def error_file(home: str | Path, job: str, file: str) -> Path | None:
     """Return the error report of a failed job, or None if there is none.
 
     It lies beside the payload and is named after it; when the name was taken or too long, the payload has another, and
     the id inside the report decides.
     """
-    likely = home.failed / f"{file}.error.json"
+    failed = Path(home, "queue", "failed")
+    likely = failed / f"{file}.error.json"
     if _read(likely).get("id") == job:
         return likely
-    others = home.failed.glob("*.error.json") if home.failed.is_dir() else ()
+    others = failed.glob("*.error.json") if failed.is_dir() else ()
     return next((path for path in others if _read(path).get("id") == job), None)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # without importing typing; type checkers know the name
 if TYPE_CHECKING:
     from protocol.quick import Failed
 

@@ -1,22 +1,24 @@
-"""What the commands share that read a home with no daemon: opening it, its HEAD, and telling of damage."""
+"""What the commands share that read a home with no daemon: finding it, its HEAD, and telling of damage."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protocol.cli.failure import MISUSE, CommandFailed
 from protocol.cli.paint import clean, paint
 from protocol.cli.place import find_home
-from protocol.home import Home
-from protocol.records import Head, NewerFormat, Unreadable, read_head
+
+if TYPE_CHECKING:
+    from protocol.home import Home
+    from protocol.records import Head
 
 
-def home_folder(options: argparse.Namespace) -> Home:
-    """Return the home that the options name.
+def home_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of the home that the options name.
 
     Raises:
         CommandFailed: none is named (misuse), or what is named is no folder.
@@ -24,15 +26,18 @@ def home_folder(options: argparse.Namespace) -> Home:
     found = find_home(options.home)
     if found is None:
         raise CommandFailed("which home? The current folder is not one", "say --home DIR or set STOKEHOLD_HOME", MISUSE)
-    home = Home(Path(found))
-    if not home.root.is_dir():
-        raise CommandFailed(f"there is no folder {home.root}", f"make a home there: stokehold init {home.root}")
-    return home
+    folder = Path(found)
+    if not folder.is_dir():
+        raise CommandFailed(f"there is no folder {folder}", f"make a home there: stokehold init {folder}")
+    return folder
 
 
 def opened_home(options: argparse.Namespace) -> tuple[Home, Head | None]:
     """Return the home and its HEAD. A HEAD that cannot be read is told of on stderr and taken for none."""
-    home = home_folder(options)
+    from protocol.home import Home
+    from protocol.records import NewerFormat, Unreadable, read_head
+
+    home = Home(home_folder(options))
     try:
         return home, read_head(home)
     except (Unreadable, NewerFormat) as error:
@@ -44,8 +49,3 @@ def say_damage(texts: Iterable[str]) -> None:
     """Tell on stderr of what cannot be read."""
     for text in texts:
         print(paint("damaged:", "red", stream=sys.stderr), clean(text), file=sys.stderr)
-
-
-def when(moment: datetime | None) -> str:
-    """Return a moment in local time, to the second."""
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from protocol.cli.talk import UNTIL_DURABLE, ask, print_json, say
+from protocol.cli.talk import UNTIL_DURABLE, ask, print_record, say
 from protocol.messages.common import Done, Request
 from protocol.messages.queue import Pause, Resume, Skip
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     message, text = messages[options.command]
     done = ask(options, "QueueManager", message, UNTIL_DURABLE)
     if options.json:
-        print_json(done)
+        print_record(done)
     else:
         say(done.detail or text)
     return 0

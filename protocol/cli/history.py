@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from protocol.cli.folder import when
+from protocol.cli.moment import when
+from protocol.cli.place import find_place
+from protocol.cli.plain import print_json, read
 from protocol.cli.table import LEFT, RIGHT, print_table
-from protocol.cli.talk import ask, print_json
-from protocol.messages.queue import GetHistory, HistoryEntry
+
+_COLUMNS = (
+    ("finished", LEFT), ("file", LEFT), ("outcome", LEFT), ("samples", RIGHT), ("steps", RIGHT), ("loss", LEFT),
+    ("version", RIGHT), ("interrupted", RIGHT), ("id", LEFT),
+)  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,28 +23,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the history, newest first."""
-    entries = ask(options, "QueueManager", GetHistory(limit=options.limit, outcome=options.outcome), 30.0)
+    wanted = {"type": "get_history", "limit": options.limit, "outcome": options.outcome}
+    entries = read(find_place(options.home, options.socket), "QueueManager", wanted, 30.0)
     if options.json:
         print_json(entries)
-        return 0
-    if not entries:
+    elif entries:
+        print_table(_COLUMNS, [_row(entry) for entry in entries], shrink=1)
+    else:
         print("nothing has ended yet")
-        return 0
-    print_table(
-        [("finished", LEFT), ("file", LEFT), ("outcome", LEFT), ("samples", RIGHT), ("steps", RIGHT), ("loss", LEFT),
-         ("version", RIGHT), ("interrupted", RIGHT), ("id", LEFT)],
-        [
-            [when(entry.finished_at), entry.file, entry.outcome.replace("_", " "), f"{entry.samples:,}",
-             f"{entry.steps:,}", _loss(entry), "" if entry.version is None else str(entry.version),
-             f"{entry.interruptions:,}" if entry.interruptions else "", entry.id]
-            for entry in entries
-        ],
-        shrink=1,
-    )  # fmt: skip
     return 0
 
 
-def _loss(entry: HistoryEntry) -> str:
-    if entry.first_loss is None or entry.last_loss is None:
-        return ""
-    return f"{entry.first_loss:.3f} → {entry.last_loss:.3f}"
+def _row(entry: dict[str, Any]) -> list[str]:
+    first, last = entry["first_loss"], entry["last_loss"]
+    return [
+        when(entry["finished_at"]),
+        entry["file"],
+        entry["outcome"].replace("_", " "),
+        f"{entry['samples']:,}",
+        f"{entry['steps']:,}",
+        "" if first is None or last is None else f"{first:.3f} → {last:.3f}",
+        "" if entry["version"] is None else str(entry["version"]),
+        f"{entry['interruptions']:,}" if entry["interruptions"] else "",
+        entry["id"],
+    ]

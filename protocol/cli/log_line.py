@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from protocol.cli.paint import clean, paint
@@ -19,7 +20,7 @@ def told(line: str) -> str:
         record = None
     if not isinstance(record, dict):
         return clean(line)
-    moment = paint(clean(str(record.pop("ts", ""))).replace("T", " "), "dim")
+    moment = paint(_moment(str(record.pop("ts", ""))), "dim")
     level = str(record.pop("level", "info"))
     actor = clean(str(record.pop("actor", "")))
     said = clean(str(record.pop("event", "")))
@@ -29,6 +30,14 @@ def told(line: str) -> str:
     for block in long:
         text += "".join(f"\n    {clean(part)}" for part in block.splitlines())
     return text
+
+
+def _moment(text: str) -> str:
+    """Return a time of the log in local time, to the millisecond."""
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat(" ", "milliseconds")[:23]
+    except ValueError:
+        return clean(text)
 
 
 def fields(record: dict[str, Any]) -> str:

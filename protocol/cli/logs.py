@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the log."""
-    folder = home_folder(options).logs
+    folder = home_folder(options) / "logs"
     files = log_files(folder)
     if not files and not options.follow:
         raise CommandFailed(f"there is no log in {folder}", "has this home ever run? stokehold run --home DIR")
@@ -44,11 +44,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def log_files(folder: Path) -> list[Path]:
-    """Return the log files of a home, the one written last at the end."""
+    """Return the log files of a home: ``stokehold.log.N``, the greatest N first, then ``stokehold.log``."""
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if path.name.startswith(CURRENT) or path.suffix == ".jsonl"]
-    return sorted(found, key=lambda path: (path.name == CURRENT, path.stat().st_mtime_ns))
+    numbered = ((path.name.removeprefix(f"{CURRENT}."), path) for path in folder.iterdir())
+    rotated = sorted(((int(number), path) for number, path in numbered if number.isdecimal()), reverse=True)
+    current = folder / CURRENT
+    return [path for _, path in rotated] + ([current] if current.exists() else [])
 
 
 class Follower:
@@ -66,12 +68,13 @@ class Follower:
         """Yield complete lines as they are written, for ever."""
         rest = b""
         while True:
+            # Asked before reading: once it is replaced nothing more is written to it, so what is read then is the rest.
+            replaced = self._replaced()
             data = self._file.read() if self._file else b""
             if data:
                 *whole, rest = (rest + data).split(b"\n")
                 yield from (_text(line) for line in whole)
-            elif self._replaced():
-                # What was written between the last look and the rotation stands in the old file: it was empty above.
+            elif replaced:
                 if self._file:
                     self._file.close()
                 self._file, rest = self._open(), b""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import math
 import re
+import socket
 from typing import Any
 
 from protocol.cli.failure import CommandFailed
 from protocol.cli.place import find_place
-from protocol.cli.status import fetch
+from protocol.cli.plain import print_json, read
 
 _SAMPLE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+\S+)?")
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -24,33 +23,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the metrics in Prometheus' text format, or its samples as a list of JSON objects."""
-    address = fetch(find_place(options.home, options.socket))["http"]
+    place = find_place(options.home, options.socket)
+    address = read(place, "ControlSocket", {"type": "get_status"})["http"]
     if address is None:
         raise CommandFailed(
             "the daemon serves no HTTP now", "see its warnings: stokehold status (http.port = -1 turns it off)"
         )
     text = _get(address["host"], address["port"])
     if options.json:
-        print(json.dumps([sample for line in text.splitlines() if (sample := parse(line))], indent=2))
+        print_json([sample for line in text.splitlines() if (sample := parse(line))])
     else:
         print(text, end="" if text.endswith("\n") else "\n")
     return 0
 
 
 def _get(host: str, port: int) -> str:
+    """Fetch the page by hand, as HTTP/1.0: ``http.client`` takes longer to import than all else together."""
     where = f"http://{host}:{port}/metrics"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    connection = http.client.HTTPConnection(reachable, port, timeout=10)
+    data = b""
     try:
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise CommandFailed(f"{where}: {error}", "see: stokehold tree, stokehold logs") from error
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
-        raise CommandFailed(f"{where} answered {response.status}", "see: stokehold logs")
+        with socket.create_connection((reachable, port), timeout=10) as connection:
+            connection.sendall(f"GET /metrics HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
+            while chunk := connection.recv(1 << 16):
+                data += chunk
+    except OSError as error:
+        raise CommandFailed(f"{where}: {error.strerror or error}", "see: stokehold tree, stokehold logs") from error
+    head, _, body = data.partition(b"\r\n\r\n")
+    answer = head.partition(b"\r\n")[0].decode("latin-1")
+    if answer.split()[1:2] != ["200"]:
+        raise CommandFailed(f"{where} answered {answer or 'nothing'}", "see: stokehold logs")
     return body.decode()
 
 

@@ -11,7 +11,8 @@ import msgspec
 
 from protocol.cli.commands import subcommands
 from protocol.cli.failure import CommandFailed
-from protocol.cli.folder import opened_home, say_damage, when
+from protocol.cli.folder import opened_home, say_damage
+from protocol.cli.moment import when
 from protocol.cli.paint import paint, size
 from protocol.cli.table import LEFT, RIGHT, print_table
 from protocol.home import Home

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from protocol.cli.commands import subcommands
-from protocol.cli.errors_file import bad_lines, error_file
-from protocol.cli.folder import when
+from protocol.cli.moment import when
 from protocol.cli.paint import clean, paint, size
+from protocol.cli.place import find_place
+from protocol.cli.plain import print_json, read
 from protocol.cli.table import LEFT, RIGHT, print_table
-from protocol.cli.talk import UNTIL_DURABLE, ask, connected, home_of, place_of, print_json, say
-from protocol.messages.common import PRIORITIES
-from protocol.messages.queue import Cancel, GetJob, GetQueue, JobView, Move, Retry
+
+_COLUMNS = (
+    ("id", LEFT), ("file", LEFT), ("line", LEFT), ("state", LEFT), ("attempts", RIGHT), ("samples", RIGHT),
+    ("size", RIGHT), ("submitted", LEFT), ("last error", LEFT),
+)  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,90 +29,86 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name in ("show", "retry", "cancel", "move"):
         words[name].add_argument("job", metavar="JOB", help="an id, a unique beginning of one, or a file name")
-    words["move"].add_argument("--priority", choices=PRIORITIES, required=True)
+    words["move"].add_argument("--priority", choices=("high", "normal", "low"), required=True)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what the word below ``queue`` says."""
-    return {"list": _list, "show": _show, "retry": _retry, "cancel": _cancel, "move": _move}[options.action](options)
+    return {"list": _list, "show": _show, "retry": _change, "cancel": _change, "move": _change}[options.action](options)
 
 
 def _list(options: argparse.Namespace) -> int:
-    jobs = ask(options, "QueueManager", GetQueue(), 30.0)
+    jobs = read(find_place(options.home, options.socket), "QueueManager", {"type": "get_queue"}, 30.0)
     if options.json:
         print_json(jobs)
-        return 0
-    if not jobs:
+    elif jobs:
+        print_table(_COLUMNS, [_row(job) for job in jobs], shrink=8)
+    else:
         print("the queue is empty")
-        return 0
-    print_table(
-        [("id", LEFT), ("file", LEFT), ("line", LEFT), ("state", LEFT), ("attempts", RIGHT), ("samples", RIGHT),
-         ("size", RIGHT), ("submitted", LEFT), ("last error", LEFT)],
-        [
-            [job.id, job.file, job.priority, job.state, str(job.attempts or ""), f"{job.samples:,}", size(job.bytes),
-             when(job.submitted_at), (job.last_error or "").partition("\n")[0]]
-            for job in jobs
-        ],
-        shrink=8,
-    )  # fmt: skip
     return 0
+
+
+def _row(job: dict[str, Any]) -> list[str]:
+    return [
+        job["id"],
+        job["file"],
+        job["priority"],
+        job["state"],
+        str(job["attempts"] or ""),
+        f"{job['samples']:,}",
+        size(job["bytes"]),
+        when(job["submitted_at"]),
+        (job["last_error"] or "").partition("\n")[0],
+    ]
 
 
 def _show(options: argparse.Namespace) -> int:
-    place = place_of(options)
-    with connected(place) as client:
-        job = client.call("QueueManager", GetJob(job=options.job))
-        home = home_of(place, client)
+    place = find_place(options.home, options.socket)
+    job = read(place, "QueueManager", {"type": "get_job", "job": options.job})
     if options.json:
         print_json(job)
         return 0
-    _print(job)
-    if job.state == "failed" and (report := error_file(home, job.id, job.file)):
-        print(f"  {paint('report', 'dim')}     {report}")
-        for line in bad_lines(report):
-            print(f"  {line}")
-    return 0
-
-
-def _print(job: JobView) -> None:
-    print(paint(clean(job.file), "bold"))
+    print(paint(clean(job["file"]), "bold"))
     facts = [
-        ("id", job.id),
-        ("state", f"{job.state}, {job.priority}"),
-        ("attempts", str(job.attempts)),
-        ("samples", f"{job.samples:,} in {size(job.bytes)}"),
-        ("sha256", job.sha256),
-        ("submitted", when(job.submitted_at)),
+        ("id", job["id"]),
+        ("state", f"{job['state']}, {job['priority']}"),
+        ("attempts", str(job["attempts"])),
+        ("samples", f"{job['samples']:,} in {size(job['bytes'])}"),
+        ("sha256", job["sha256"]),
+        ("submitted", when(job["submitted_at"])),
     ]
-    if job.last_error:
-        facts.append(("error", clean(job.last_error)))
+    if job["last_error"]:
+        facts.append(("error", clean(job["last_error"])))
+    if job["state"] == "failed":
+        facts += _report(place.home or read(place, "ControlSocket", {"type": "get_status"})["home"], job)
     for name, text in facts:
         print(f"  {paint(f'{name:<11}', 'dim')}{text}")
-
-
-def _retry(options: argparse.Namespace) -> int:
-    job = ask(options, "QueueManager", Retry(job=options.job), 30.0)
-    return _changed(options, job, f"{clean(job.file)} waits in the {job.priority} line again")
-
-
-def _move(options: argparse.Namespace) -> int:
-    job = ask(options, "QueueManager", Move(job=options.job, priority=options.priority), 30.0)
-    return _changed(options, job, f"{clean(job.file)} waits at the end of the {job.priority} line")
-
-
-def _cancel(options: argparse.Namespace) -> int:
-    # A running job is let go of at its next optimizer step, with a checkpoint.
-    done = ask(options, "QueueManager", Cancel(job=options.job), UNTIL_DURABLE)
-    if options.json:
-        print_json(done)
-    else:
-        say(done.detail or "cancelled")
     return 0
 
 
-def _changed(options: argparse.Namespace, job: JobView, text: str) -> int:
-    if options.json:
-        print_json(job)
+def _report(home: str, job: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return where the error report of a failed job is, and what it says of the file's lines."""
+    from protocol.cli.errors_file import bad_lines, error_file
+
+    report = error_file(home, job["id"], job["file"])
+    return [("report", str(report)), *(("", line) for line in bad_lines(report))] if report else []
+
+
+def _change(options: argparse.Namespace) -> int:
+    from protocol.cli.talk import UNTIL_DURABLE, ask, print_record, say
+    from protocol.messages.common import Done
+    from protocol.messages.queue import Cancel, JobView, Move, Retry
+
+    reply: Done | JobView
+    if options.action == "cancel":
+        # A running job is let go of at its next optimizer step, with a checkpoint.
+        reply = ask(options, "QueueManager", Cancel(job=options.job), UNTIL_DURABLE)
+        said = reply.detail or "cancelled"
+    elif options.action == "retry":
+        reply = ask(options, "QueueManager", Retry(job=options.job), 30.0)
+        said = f"{clean(reply.file)} waits in the {reply.priority} line again"
     else:
-        say(text)
+        reply = ask(options, "QueueManager", Move(job=options.job, priority=options.priority), 30.0)
+        said = f"{clean(reply.file)} waits at the end of the {reply.priority} line"
+    print_record(reply) if options.json else say(said)
     return 0

@@ -6,16 +6,14 @@ prints the reply as it came over the wire, which is the same as the typed client
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-
-from protocol.cli.failure import no_daemon, refused
 from protocol.cli.paint import bar, clean, count, duration, paint, size
-from protocol.cli.place import Place, find_place
-from protocol.quick import Failed, NoDaemon, ask
+from protocol.cli.place import find_place
+from protocol.cli.plain import print_json, read
 
+TYPE_CHECKING = False  # without importing typing; type checkers know the name
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 _STATE_COLOURS = {"training": "green", "consolidating": "blue", "idle": "cyan", "paused": "yellow", "blocked": "red"}
 _LEVEL_COLOURS = {"low": "yellow", "critical": "red"}
@@ -55,24 +53,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options) -> int:
     """Print the status."""
-    status = fetch(find_place(options.home, options.socket))
-    print(json.dumps(status, indent=2, ensure_ascii=False) if options.json else "\n".join(lines(status)))
+    status = read(find_place(options.home, options.socket), "ControlSocket", {"type": "get_status"})
+    if options.json:
+        print_json(status)
+    else:
+        print("\n".join(lines(status)))
     return 0
-
-
-def fetch(place: Place) -> dict[str, Any]:
-    """Return the status as plain data.
-
-    Raises:
-        CommandFailed: no daemon there, or it did not answer.
-    """
-    try:
-        status: dict[str, Any] = ask(place.socket, "ControlSocket", {"type": "get_status"})
-    except NoDaemon as error:
-        raise no_daemon(place.socket, place.home) from error
-    except Failed as error:
-        raise refused(error) from error
-    return status
 
 
 def lines(status: dict[str, Any]) -> list[str]:

@@ -15,9 +15,10 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Literal
 
 from protocol.cli.failure import CommandFailed
-from protocol.cli.talk import connected, home_of, place_of, print_json, say
+from protocol.cli.talk import connected, home_of, place_of, print_record, say
 from protocol.client import Client, Failed, NoDaemon
 from protocol.home import Home
 from protocol.messages.common import Done
@@ -28,6 +29,13 @@ ORPHANS_WITHIN = 10.0
 """Seconds that processes left behind may hold the lock after the daemon's end; its host kills them within two."""
 POLL = 0.05
 
+Mode = Literal["gently", "after_file", "now"]
+SAID: dict[Mode, str] = {
+    "gently": "stopping at the next optimizer step, with a checkpoint",
+    "after_file": "stopping when the file that is running is trained; till then: stokehold status",
+    "now": "stopping at once",
+}
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
@@ -37,20 +45,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask SignalHandler to stop the daemon, and wait."""
+    mode: Mode = "now" if options.now else "after_file" if options.after_file else "gently"
     place = place_of(options)
     with connected(place) as client:
         pid = client.server.pid
         home = home_of(place, client)
         with _watched(pid) as process:
-            done = _ask(client, Stop(mode="now" if options.now else "after_file" if options.after_file else "gently"))
+            done = _ask(client, Stop(mode=mode))
             client.close()
             if not options.json:
-                say(done.detail or "stopping")
+                say(done.detail or SAID[mode])
             if process is not None:
                 select.select([process], [], [])
             _wait_for_lock(home, pid, math.inf if process is None else ORPHANS_WITHIN)
     if options.json:
-        print_json(done)
+        print_record(done)
     else:
         say("stopped")
     return 0

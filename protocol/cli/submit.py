@@ -20,7 +20,7 @@ from protocol.cli.failure import FAILED, NO_DAEMON, CommandFailed
 from protocol.cli.inbox_copy import UNFINISHED, new_ids, put
 from protocol.cli.paint import clean, count, paint
 from protocol.cli.place import Place
-from protocol.cli.talk import connected, home_of, place_of, print_json, say, wait_for
+from protocol.cli.talk import connected, home_of, place_of, print_record, say, wait_for
 from protocol.home import Home
 from protocol.messages.common import PRIORITIES
 from protocol.messages.queue import Accepted, HistoryEntry, WaitAccepted, WaitFinished
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         _put(source, home, id, options.priority)
     results = [_result(source, place, home, id, options) for source, id in zip(sources, ids, strict=True)]
     if options.json:
-        print_json([result for result, _ in results])
+        print_record([result for result, _ in results])
     return 0 if all(good for _, good in results) else FAILED
 
 
@@ -107,7 +107,7 @@ def _result(
 
 
 def _refused(source: Path, home: Home, accepted: Accepted, *, quiet: bool) -> dict[str, Any]:
-    report = error_file(home, accepted.id, accepted.file)
+    report = error_file(home.root, accepted.id, accepted.file)
     if not quiet:
         say(
             f"{paint('refused:', 'red', stream=sys.stderr)} {source}: {clean(accepted.reason or 'no reason was given')}"
@@ -118,7 +118,7 @@ def _refused(source: Path, home: Home, accepted: Accepted, *, quiet: bool) -> di
 
 
 def _say_lines(home: Home, job: str, file: str) -> None:
-    if report := error_file(home, job, file):
+    if report := error_file(home.root, job, file):
         for line in bad_lines(report):
             say(f"  {line}")
         say(f"  {paint('→', 'dim', stream=sys.stderr)} all of it: {report}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]
     cells = [[clean(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [heads, *cells]) for i in range(len(columns))]
     if shrink is not None and sys.stdout.isatty():
-        over = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
+        over = sum(widths) + 2 * (len(widths) - 1) - os.get_terminal_size(sys.stdout.fileno()).columns
         widths[shrink] = max(widths[shrink] - max(over, 0), min(widths[shrink], 12))
     print(paint(_line(heads, columns, widths), "bold"))
     for row in cells:

@@ -85,7 +85,7 @@ def home_of(place: Place, client: Client) -> Home:
     return Home(Path(place.home or client.call("ControlSocket", GetStatus()).home))
 
 
-def print_json(value: Any) -> None:
+def print_record(value: Any) -> None:
     """Print a record, or a list of them, as JSON."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 

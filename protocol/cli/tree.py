@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from protocol.cli.paint import clean, count, duration, paint
-from protocol.cli.talk import ask, print_json
-from protocol.messages.system import GetTree, TreeNode
+from protocol.cli.place import find_place
+from protocol.cli.plain import print_json, read
 
 _COLOURS = {"running": "green", "starting": "yellow", "restarting": "yellow", "cooling_down": "yellow"}
 
@@ -17,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the tree."""
-    tree = ask(options, "ControlSocket", GetTree())
+    tree = read(find_place(options.home, options.socket), "ControlSocket", {"type": "get_tree"})
     if options.json:
         print_json(tree)
         return 0
@@ -28,28 +29,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(node: TreeNode, here: str, below: str) -> list[tuple[str, TreeNode]]:
+def _rows(node: dict[str, Any], here: str, below: str) -> list[tuple[str, dict[str, Any]]]:
     """Return (the branch drawn before the name and the name, node) of a node and all below it."""
-    rows = [(here + clean(node.id), node)]
-    for child in node.children:
-        last = child is node.children[-1]
+    rows = [(here + clean(node["id"]), node)]
+    for child in node["children"]:
+        last = child is node["children"][-1]
         rows += _rows(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
     return rows
 
 
-def _line(name: str, width: int, node: TreeNode) -> str:
-    status = node.status.replace("_", " ")
-    text = paint(f"{name:<{width}}", "bold") if node.kind == "supervisor" else f"{name:<{width}}"
-    text += f"  {paint(f'{status:<12}', _COLOURS.get(node.status, 'red'))}"
+def _line(name: str, width: int, node: dict[str, Any]) -> str:
+    status = node["status"].replace("_", " ")
+    text = paint(f"{name:<{width}}", "bold") if node["kind"] == "supervisor" else f"{name:<{width}}"
+    text += f"  {paint(f'{status:<12}', _COLOURS.get(node['status'], 'red'))}"
     facts = []
-    if node.pid is not None:
-        facts.append(f"pid {node.pid}")
-    if node.uptime_s is not None:
-        facts.append(f"up {duration(node.uptime_s)}")
-    if node.mailbox:
-        facts.append(f"mailbox {node.mailbox:,}")
-    if node.restarts:
-        facts.append(paint(count(node.restarts, "restart"), "yellow"))
-    if node.last_exit and (node.restarts or node.status != "running"):
-        facts.append(paint(f"last exit: {clean(node.last_exit.splitlines()[0])}", "dim"))
+    if node["pid"] is not None:
+        facts.append(f"pid {node['pid']}")
+    if node["uptime_s"] is not None:
+        facts.append(f"up {duration(node['uptime_s'])}")
+    if node["mailbox"]:
+        facts.append(f"mailbox {node['mailbox']:,}")
+    if node["restarts"]:
+        facts.append(paint(count(node["restarts"], "restart"), "yellow"))
+    if node["last_exit"] and (node["restarts"] or node["status"] != "running"):
+        facts.append(paint(f"last exit: {clean(node['last_exit'].splitlines()[0])}", "dim"))
     return text + "  ".join(facts)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protocol.cli.doctor.finding import Finding
-from protocol.cli.failure import FAILED, CommandFailed
+from protocol.cli.failure import FAILED
+from protocol.cli.folder import home_folder
 from protocol.cli.paint import clean, paint
 from protocol.cli.place import find_home
+from protocol.cli.plain import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if home is not None:
         findings += [(name, finding) for name in OF_HOME for finding in _check_home(name)(home)]
     if options.json:
-        import json
-
-        print(json.dumps([{"check": name, **finding._asdict()} for name, finding in findings], indent=2))
+        print_json([{"check": name, **finding._asdict()} for name, finding in findings])
     else:
         _print(findings)
         if home is None:
@@ -48,15 +47,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _home(options: argparse.Namespace) -> Home | None:
-    found = find_home(options.home)
-    if found is None:
+    if find_home(options.home) is None:
         return None
     from protocol.home import Home
 
-    home = Home(Path(found))
-    if not home.root.is_dir():
-        raise CommandFailed(f"there is no folder {home.root}", f"make a home there: stokehold init {home.root}")
-    return home
+    return Home(home_folder(options))
 
 
 def _check(name: str) -> Callable[[], list[Finding]]:

@@ -146,7 +146,8 @@ def test_a_process_whose_owner_is_dead_is_an_orphan(run: Run) -> None:
     }  # fmt: skip
     sleepers = {
         name: subprocess.Popen(
-            [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=environment({"SUPERVISOR_CUSTODY": tag}),
         )
         for name, tag in tags.items()

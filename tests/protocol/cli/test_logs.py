@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -22,10 +21,11 @@ def record(event: str, **more: Any) -> str:
 
 @pytest.fixture
 def log(home: Home) -> Home:
-    """A home with a log that was rotated once."""
-    (home.logs / "stokehold.log.1").write_text("".join(record(f"old {n}") + "\n" for n in range(20)))
+    """A home with a log that was rotated."""
+    (home.logs / "stokehold.log.10").write_text("".join(record(f"old {n}") + "\n" for n in range(15)))
+    (home.logs / "stokehold.log.2").write_text("".join(record(f"old {n}") + "\n" for n in range(15, 20)))
+    (home.logs / "other.log").write_text("not ours\n")
     (home.logs / "stokehold.log").write_text(record("new", job="01j", text="two words") + "\n")
-    os.utime(home.logs / "stokehold.log.1", (1, 1))
     return home
 
 
@@ -49,8 +49,8 @@ def line(process: subprocess.Popen[str]) -> str:
 def test_old_files_first(run: Run, log: Home) -> None:
     out = run("logs", "--home", log.root).stdout.splitlines()
     assert len(out) == 21
-    assert out[0] == "2026-03-04 05:06:07Z  info     QueueManager: old 0"
-    assert out[20] == '2026-03-04 05:06:07Z  info     QueueManager: new  job=01j  text="two words"'
+    assert out[0] == "2026-03-04 05:06:07.000  info     QueueManager: old 0"
+    assert out[20] == '2026-03-04 05:06:07.000  info     QueueManager: new  job=01j  text="two words"'
 
 
 def test_json_is_the_lines_as_they_stand(run: Run, log: Home) -> None:
@@ -84,7 +84,7 @@ def test_follow_goes_over_a_rotation(log: Home) -> None:
             file.flush()
             file.write(record("half")[10:] + "\n")
         assert json.loads(line(process))["event"] == "half"
-        current.rename(log.logs / "stokehold.log.2")
+        current.rename(log.logs / "stokehold.log.1")
         current.write_text(record("after the rotation") + "\n")
         assert json.loads(line(process))["event"] == "after the rotation"
 
