@@ -29,6 +29,9 @@ NAME = "stokehold/0.1.0"
 SPARE = 16
 """Connections above the limit that may say hello, to be told that there is no room."""
 
+AT_ONCE = 64
+"""Connections accepted in a row, before those that are open get their turn."""
+
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 STARVED_PAUSE = 0.1
 """Seconds to wait when no file descriptor is left: the connection stays in the backlog."""
@@ -110,7 +113,8 @@ class _Server:
         while True:
             await anyio.wait_readable(listener)
             try:
-                sock, _ = listener.accept()
+                for _ in range(AT_ONCE):
+                    self._receive(listener.accept()[0])
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
@@ -119,8 +123,6 @@ class _Server:
                 self._traffic.starved += 1
                 self._evict()
                 await anyio.sleep(STARVED_PAUSE)
-                continue
-            self._receive(sock)
 
     def _receive(self, sock: socket.socket) -> None:
         peer = peer_of(sock)
@@ -161,7 +163,7 @@ class _Server:
             self._lobby.pop(connection, None)
             self._admitted.discard(connection)
             if connection.abandoned:
-                await self._give_up(connection.abandoned)
+                self._tasks.start_soon(self._give_up, connection.abandoned)
 
     async def _give_up(self, abandoned: list[Asked]) -> None:
         """Wait for the clients to come back with the same requests; cancel what nobody came back for."""

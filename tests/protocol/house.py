@@ -145,7 +145,11 @@ class Raw:
         self.encoding: Encoding = encoding
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.setblocking(False)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self._decoder: Decoder = decoder_for(encoding, 64 << 20)
         self._got: deque[bytes] = deque()
 
