@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -312,17 +313,37 @@ def test_without_head_retention_removes_nothing(scene: Scene) -> None:
     assert retain_checkpoints(scene.home, scene.disk, keep=1) == []
 
 
-def test_a_full_file_system_loses_nothing(tmp_path: Path) -> None:
-    """On a real tmpfs of 1 MiB: the third checkpoint does not fit."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(mount)], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no mount here: {mounted.stderr.decode()}")
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Disk]:
+    """Yield a disk on which ``folder`` holds ``size`` bytes: a tmpfs, or where none may be mounted, one that counts."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        yield CountingDisk(folder, size)
+        return
     try:
-        scene = Scene(make_home(mount), Disk())
+        yield Disk()
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+class CountingDisk(Disk):
+    """Full once the files below a folder have more than ``size`` bytes together."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder = folder
+        self._size = size
+
+    def sync_file(self, path: Path) -> None:
+        if sum(one.stat().st_size for one in self._folder.rglob("*") if one.is_file()) > self._size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        super().sync_file(path)
+
+
+def test_a_full_file_system_loses_nothing(tmp_path: Path) -> None:
+    """Two checkpoints of 400 kB fit, the third does not."""
+    with small_disk(tmp_path / "small", 1 << 20) as disk:
+        scene = Scene(make_home(tmp_path / "small"), disk)
         scene.commit(10, size=25_000)
         scene.commit(20, size=25_000)
         with pytest.raises(OSError) as caught:
@@ -335,8 +356,6 @@ def test_a_full_file_system_loses_nothing(tmp_path: Path) -> None:
         scene.commit(30, size=25_000)
         loaded = scene.newest()
         assert loaded is not None and loaded.manifest.step == 30
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
 
 
 def test_a_wild_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
