@@ -143,9 +143,8 @@ class Adoption:
         try:
             report = _report.decode(self._book.folders.report_path(name).read_bytes())
         except (FileNotFoundError, msgspec.DecodeError):
-            return msgspec.structs.replace(
-                job, last_error="found in failed/ without a report", finished_at=job.submitted_at
-            )
+            report = ErrorReport(job.id, job.file, "found in failed/ without a report", 0, [], None)
+            self._book.folders.write_report(name, report)
         return msgspec.structs.replace(
             job,
             id=job.id if self._book.store.get(report.id) else report.id,

@@ -25,6 +25,7 @@ LONGEST = 200
 """Bytes of a payload's name: leaves room for ``~N``, for ``.error.json`` and for a prefix within the kernel's 255."""
 ERROR_SUFFIX = ".error.json"
 _HINTS = 10_000
+_UNFINISHED = re.compile(r"\..*\.error\.json\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _NUMBERED = re.compile(r"(.+\.jsonl)~[0-9]+", re.IGNORECASE | re.DOTALL)
 
 
@@ -134,6 +135,11 @@ class Folders:
         """Return the payload names that ``failed/`` has an error report for."""
         with os.scandir(self.folder("failed")) as entries:
             return {entry.name.removesuffix(ERROR_SUFFIX) for entry in entries if entry.name.endswith(ERROR_SUFFIX)}
+
+    def unfinished_reports(self) -> list[Path]:
+        """Return what a process that died while it wrote a report left behind."""
+        with os.scandir(self.folder("failed")) as entries:
+            return [Path(entry.path) for entry in entries if _UNFINISHED.fullmatch(entry.name)]
 
     def report_path(self, name: str) -> Path:
         """Return the path of the error report of a payload in ``failed/``."""

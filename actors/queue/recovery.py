@@ -152,3 +152,5 @@ class Recovery:
                 self.said.append(f"failed/{name}: a report without its file was removed")
         for job in self._missing("done"):
             book.forget(job)
+        for path in book.folders.unfinished_reports():
+            book.folders.disk.unlink(path, missing_ok=True)
