@@ -190,6 +190,7 @@ class _Child:
 def _rebuilt(name: str, text: str) -> Exception:
     """Return the exception that was injected on the other side, where it is a built-in one."""
     kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind.__init__ is Exception.__init__:
+    takes_more = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError, ExceptionGroup)
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, takes_more):
         return kind(text)
     return RuntimeError(f"{name}: {text}")

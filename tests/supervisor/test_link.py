@@ -1,0 +1,320 @@
+"""An actor in a process of its own is used like any other: calls, casts, monitors, links, both ways."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import anyio
+import pytest
+
+from protocol.messages.common import Message, Request
+from supervisor import (
+    CallFailed,
+    CallTimeout,
+    ConnectionLost,
+    Crash,
+    HandlerFailed,
+    Killed,
+    MailboxFull,
+    NotRunning,
+    Restarting,
+    Stopping,
+)
+from supervisor.link_protocol import UnknownMessage
+from tests.supervisor.process_actors import (
+    Add,
+    Announce,
+    Ask,
+    Batched,
+    Block,
+    Boom,
+    BoomCall,
+    Downs,
+    Hold,
+    Kill,
+    Let,
+    LinkTo,
+    Mirror,
+    Note,
+    Noted,
+    Point,
+    Quit,
+    Refuse,
+    Send,
+    Sleep,
+    Tell,
+    Watch,
+    WhoAreYou,
+)
+from tests.supervisor.processes import next_life, process_child, task_child, tree_of, until
+
+pytestmark = pytest.mark.anyio
+
+
+class NotForWorkers(Request[int], frozen=True):
+    """A message that no Worker handles."""
+
+
+async def test_call_and_typed_reply() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        assert await worker.call(Add(2, 3)) == 5
+        assert await worker.call(Mirror(Point(1, 2))) == Point(2, 1)
+        assert (await worker.call(WhoAreYou()))["pid"] not in (os.getpid(), os.getppid())
+
+
+async def test_the_child_has_a_session_of_its_own_and_one_thread() -> None:
+    async with tree_of(process_child()) as tree:
+        who = await tree.ref("Worker").call(WhoAreYou())
+        assert who["session"] == who["pid"]
+        assert who["threads"] == 1
+        assert tree.view().children[0].pid == who["pid"]
+
+
+async def test_the_child_ignores_the_terminal_and_a_stray_stop() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        who = await worker.call(WhoAreYou())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(who["pid"], number)
+        assert await worker.call(WhoAreYou()) == who
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    async with tree_of(process_child()) as tree:
+        with pytest.raises(HandlerFailed, match="not today") as caught:
+            await tree.ref("Worker").call(Refuse())
+        assert caught.value.code == "later"
+        assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 1
+
+
+async def test_a_message_of_an_unknown_type_is_refused_and_harms_nobody() -> None:
+    async with tree_of(process_child()) as tree:
+        with pytest.raises(UnknownMessage, match="NotForWorkers"):
+            await tree.ref("Worker").call(NotForWorkers())
+        tree.ref("Worker").cast(NotForWorkers())
+        assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 1
+
+
+async def test_a_reply_is_sent_later_and_dropped_after_its_deadline() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        with pytest.raises(CallTimeout):
+            await worker.call(Hold(), timeout=0.05)
+        pending = worker.request(Hold(), timeout=5)
+        worker.cast(Let("now"))
+        assert await pending == "now"
+
+
+async def test_neighbours_come_as_a_batch() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        blocked = worker.request(Sleep(0.1), timeout=5)
+        pendings = [worker.request(Batched(), timeout=5) for _ in range(8)]
+        await blocked
+        assert [await pending for pending in pendings] == [8] * 8
+
+
+async def test_a_crash_brings_its_traceback_and_a_new_incarnation() -> None:
+    async with tree_of(process_child()) as tree:
+        with tree.stream.subscribe(["crashes"]) as crashes:
+            worker = tree.ref("Worker")
+            worker.cast(Boom("the boiler"))
+            report = (await anext(aiter(crashes))).data
+            assert report["error"] == "ValueError"
+            assert "raise ValueError(message.text)" in report["traceback"]
+            assert report["last_message"] == "Boom"
+            assert report["will_restart"] is True
+            assert (await next_life(worker, 1))["incarnation"] == 2
+
+
+async def test_a_crash_fails_the_call_in_hand_with_the_error() -> None:
+    async with tree_of(process_child()) as tree:
+        with pytest.raises(HandlerFailed, match="boom in a call") as caught:
+            await tree.ref("Worker").call(BoomCall())
+        assert "process_actors.py" in caught.value.traceback
+
+
+async def test_kill_9_is_seen_by_a_monitor_and_restarted() -> None:
+    async with tree_of(task_child("Watcher"), process_child()) as tree:
+        worker, watcher = tree.ref("Worker"), tree.ref("Watcher")
+        watcher.cast(Watch("Worker"))
+        os.kill((await worker.call(WhoAreYou()))["pid"], signal.SIGKILL)
+        await next_life(worker, 1)
+        assert await watcher.call(Downs()) == [f"Worker#1: {Killed(9)}"]
+
+
+async def test_an_exit_without_a_word_is_a_crash() -> None:
+    async with tree_of(task_child("Watcher"), process_child()) as tree:
+        worker, watcher = tree.ref("Worker"), tree.ref("Watcher")
+        watcher.cast(Watch("Worker"))
+        worker.cast(Kill(signal.SIGSEGV))
+        await next_life(worker, 1)
+        assert await watcher.call(Downs()) == [f"Worker#1: {Killed(11)}"]
+
+
+async def test_the_call_in_hand_of_a_killed_process_has_an_unknown_outcome_and_others_do_not() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        who = await worker.call(WhoAreYou())
+        in_hand = worker.request(Sleep(30), timeout=30)
+        behind = worker.request(Add(1, 1), timeout=30)
+        worker_mailbox = tree.view().children[0].mailbox
+        assert worker_mailbox <= 2
+        await anyio.sleep(0.1)
+        os.kill(who["pid"], signal.SIGKILL)
+        with pytest.raises(ConnectionLost):
+            await in_hand
+        with pytest.raises(Restarting):
+            await behind
+
+
+async def test_queued_casts_survive_a_restart_in_order_and_the_one_in_hand_is_not_redelivered() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        worker.cast(Kill())
+        for number in range(50):  # more than the link's window: some wait on either side of it
+            worker.cast(Note(number))
+        await next_life(worker, 1)
+        assert await worker.call(Noted()) == list(range(50))
+        assert (await worker.call(WhoAreYou()))["incarnation"] == 2
+
+
+async def test_a_wedged_process_fills_its_mailbox_and_nobody_waits() -> None:
+    async with tree_of(process_child(shutdown=0.2)) as tree:
+        worker = tree.ref("Worker")
+        worker.cast(Block(30))
+        sent = 0
+        with pytest.raises(MailboxFull), anyio.fail_after(5):
+            while True:
+                worker.cast(Note(sent))
+                sent += 1
+                await anyio.sleep(0)
+        assert 64 <= sent <= 64 + 33  # its bound, the window of the link, and the one in hand
+
+
+async def test_stopping_finishes_the_message_in_hand_and_runs_on_stop() -> None:
+    async with tree_of(process_child()) as tree:
+        with tree.stream.subscribe(["steps"]) as steps:
+            worker = tree.ref("Worker")
+            pending = worker.request(Sleep(0.2), timeout=5)
+            await anyio.sleep(0.05)
+            await tree.supervisor("root").terminate_child("Worker")
+            await pending
+            assert (await anext(aiter(steps))).data["stopped"].startswith("shutdown")
+            with pytest.raises(NotRunning):
+                await worker.call(Add(1, 1))
+
+
+async def test_who_does_not_stop_in_time_is_killed() -> None:
+    async with tree_of(process_child(shutdown=0.2)) as tree:
+        pid = (await tree.ref("Worker").call(WhoAreYou()))["pid"]
+        tree.ref("Worker").cast(Block(60))
+        with anyio.fail_after(5):
+            await tree.supervisor("root").terminate_child("Worker")
+        assert not os.path.exists(f"/proc/{pid}")
+
+
+async def test_calls_to_a_stopping_process_fail_at_once() -> None:
+    async with tree_of(process_child(arguments={"stop_for": 0.5})) as tree, anyio.create_task_group() as tasks:
+        tasks.start_soon(tree.supervisor("root").terminate_child, "Worker")
+        await until(lambda: tree.view().children[0].status == "stopping")
+        with pytest.raises(Stopping):
+            await tree.ref("Worker").call(Add(1, 1))
+
+
+async def test_it_ends_by_itself_and_a_transient_one_stays_away() -> None:
+    async with tree_of(process_child(restart="transient")) as tree:
+        tree.ref("Worker").cast(Quit())
+        await until(lambda: tree.view().children[0].status == "stopped")
+        assert tree.view().children[0].last_exit == "normal"
+
+
+async def test_the_child_calls_and_casts_to_the_tree() -> None:
+    async with tree_of(task_child("Peer"), process_child()) as tree:
+        worker = tree.ref("Worker")
+        assert await worker.call(Ask("Peer", 20, 22)) == 42
+        for number in range(5):
+            worker.cast(Tell("Peer", number))
+        await worker.call(Send("Peer", 5))
+        assert await tree.ref("Peer").call(Noted()) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_processes_call_each_other() -> None:
+    async with tree_of(process_child("First"), process_child("Second")) as tree:
+        assert await tree.ref("Second").call(Ask("First", 1, 2)) == 3
+
+
+async def test_a_call_of_the_child_to_nobody_fails_at_once_and_typed() -> None:
+    async with tree_of(process_child(restart="temporary")) as tree:
+        with tree.stream.subscribe(["crashes"]) as crashes:
+            with pytest.raises(CallFailed):
+                await tree.ref("Worker").call(Ask("Nobody", 1, 2))
+            assert (await anext(aiter(crashes))).data["error"] == "NotRunning"
+
+
+async def test_the_child_monitors_an_actor_of_the_tree() -> None:
+    async with tree_of(task_child("Peer"), process_child()) as tree:
+        worker, peer = tree.ref("Worker"), tree.ref("Peer")
+        worker.cast(Watch("Peer"))
+        await worker.call(Noted())
+        peer.cast(Boom("peer"))
+        await next_life(peer, 1)
+        assert await worker.call(Downs()) == [f"Peer#1: {Crash('ValueError', 'peer')}"]
+        worker.cast(Watch("Nobody"))
+        await until_async_downs(worker, 2)
+
+
+async def until_async_downs(worker: object, count: int) -> None:
+    with anyio.fail_after(5):
+        while len(await worker.call(Downs())) < count:  # type: ignore[attr-defined]
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("killed", ["Worker", "Peer"])
+async def test_links_bring_the_other_side_down(killed: str) -> None:
+    async with tree_of(task_child("Peer"), process_child()) as tree:
+        worker, peer = tree.ref("Worker"), tree.ref("Peer")
+        worker.cast(LinkTo("Peer"))
+        await worker.call(Noted())
+        tree.ref(killed).cast(Boom() if killed == "Peer" else Kill())
+        assert (await next_life(peer, 1))["incarnation"] == 2
+        assert (await next_life(worker, 1))["incarnation"] == 2
+
+
+async def test_the_child_publishes_to_the_stream() -> None:
+    async with tree_of(process_child()) as tree:
+        with tree.stream.subscribe(["steps"]) as steps:
+            tree.ref("Worker").cast(Announce("steps", "one"))
+            assert (await anext(aiter(steps))).data["text"] == "one"
+
+
+async def test_a_fault_is_injected() -> None:
+    async with tree_of(process_child()) as tree:
+        with tree.stream.subscribe(["crashes"]) as crashes:
+            tree.inject_fault("Worker", KeyError("injected"))
+            report = (await anext(aiter(crashes))).data
+            assert report["error"] == "KeyError"
+            assert "injected" in report["reason"]
+            await next_life(tree.ref("Worker"), 1)
+
+
+async def test_text_that_is_not_utf8_is_refused_to_its_sender_alone() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        with pytest.raises(UnknownMessage, match="cannot be sent"):
+            await worker.call(Ask("\udcff", 1, 2))
+        worker.cast(Boom("fine"))
+        await next_life(worker, 1)
+
+
+class Unsendable(Message, frozen=True):
+    thing: object
+
+
+async def test_a_cast_that_cannot_be_encoded_is_a_dead_letter() -> None:
+    async with tree_of(process_child()) as tree:
+        tree.ref("Worker").cast(Unsendable(object()))
+        await until(lambda: tree.dead_letters.get("cannot be encoded") == 1)
+        assert await tree.ref("Worker").call(Add(1, 1)) == 2
