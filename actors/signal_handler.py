@@ -153,7 +153,7 @@ class SignalHandler(Actor):
     def _report_stale(self) -> None:
         text = "a stop request from before this daemon started was removed (.stop); it was not obeyed"
         self._board.troubles.setdefault(NAME, Trouble(text))
-        self.context.publish("state", {"event": "stale_stop_removed", "reason": text})
+        self.context.publish("state", {"event": "stale_stop_removed", "level": "warning", "reason": text})
 
     def _locked_ns(self) -> int:
         """Return when this daemon took its lock, by the clock of the file system that ``.stop`` lies on too."""
@@ -167,6 +167,7 @@ class SignalHandler(Actor):
             "state",
             {
                 "event": "config_reloaded" if result.applied else "config_refused",
+                "level": "info" if result.applied else "warning",
                 "revision": result.revision,
                 "changed": result.changed,
                 "standing_in_the_way": result.standing_in_the_way,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.inbox.settling import is_hidden
+from actors.inbox.settling import is_hidden, shown
 from actors.inbox.validation import Stamp
 
 
@@ -49,7 +49,7 @@ def scan(inbox: Path, watch: Callable[[Path], None]) -> Found:
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # moved away or replaced since the folder was listed
                 except OSError as error:
-                    found.troubles.append(f"{entry.path} cannot be read: {error.strerror}")
+                    found.troubles.append(f"{shown(entry.path)} cannot be read: {error.strerror}")
     return found
 
 
@@ -60,4 +60,4 @@ def _watch(folder: Path, watch: Callable[[Path], None], found: Found) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        found.troubles.append(f"{folder} cannot be watched, files in it are found late: {error.strerror}")
+        found.troubles.append(f"{shown(str(folder))} cannot be watched, files in it are found late: {error.strerror}")

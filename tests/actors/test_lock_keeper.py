@@ -16,6 +16,8 @@ import pytest
 
 from actors.home_lock import HeldElsewhere, find_holder, leave, take
 from actors.lock_keeper import LockKeeper
+from actors.settings_store import ConfigStore
+from protocol.config import Config
 from protocol.home import Home
 from supervisor import BootRefused, ChildSpec, Disk, SupervisorSpec, open_tree
 from supervisor.testing import eventually
@@ -26,6 +28,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from actors.home_lock import take
+from actors.settings_store import ConfigStore
+from protocol.config import Config
 from protocol.home import Home
 from supervisor import Disk
 take(Home(Path(sys.argv[1])), object(), Disk())
@@ -187,7 +191,9 @@ def _leads_to(link: Path, home: Home) -> bool:
 
 
 def keeper(home: Home) -> SupervisorSpec:
-    return SupervisorSpec("root", [ChildSpec("LockKeeper", lambda: LockKeeper(home))], strategy="rest_for_one")
+    return SupervisorSpec(
+        "root", [ChildSpec("LockKeeper", lambda: LockKeeper(home, ConfigStore(Config())))], strategy="rest_for_one"
+    )
 
 
 @pytest.mark.anyio
