@@ -62,13 +62,14 @@ class DaemonMetrics(Collector):
     """All metrics of one daemon. Registered once per registry; it outlives restarts of the exporter, as counters must.
 
     Attributes:
+        board: of the daemon.
         exits: ends of incarnations by ``(actor, how)``, counted by the exporter.
         job_events: what happened to jobs, by event, counted by the exporter.
         tree: the view of the tree; None while there is none, before the start and after the end.
     """
 
     def __init__(self, board: Board) -> None:
-        self._board = board
+        self.board = board
         self._started = time.time()
         self.exits: Counter[tuple[str, str]] = Counter()
         self.job_events: Counter[str] = Counter()
@@ -83,8 +84,8 @@ class DaemonMetrics(Collector):
         if self.tree is None:
             return None
         tree = self.tree()
-        stopping = self._board.stopping or ("the tree is stopping" if tree.status == "stopping" else None)
-        return status(self._board, Surroundings(os.getpid(), time.time() - self._started, "", stopping, tree))
+        stopping = self.board.stopping or ("the tree is stopping" if tree.status == "stopping" else None)
+        return status(self.board, Surroundings(os.getpid(), time.time() - self._started, "", stopping, tree))
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -98,7 +99,7 @@ class DaemonMetrics(Collector):
         yield from self._actors()
 
     def _queue(self) -> Iterator[Metric]:
-        board = self._board
+        board = self.board
         counts = msgspec.structs.replace(board.queue, inbox=board.inbox_files)
         files = {queue: getattr(counts, queue) for queue in QueueCounts.__struct_fields__}
         yield _gauges("queue_files", "Files in each place of the home.", "queue", files)
@@ -110,7 +111,7 @@ class DaemonMetrics(Collector):
         yield events
 
     def _disk(self) -> Iterator[Metric]:
-        disk = self._board.disk
+        disk = self.board.disk
         levels = {name: disk is not None and disk.level == name for name in get_args(Level)}
         yield _gauges("disk_level", "1 for the present level of free space.", "level", levels)
         if disk is None:
@@ -126,7 +127,7 @@ class DaemonMetrics(Collector):
         job = now.job if now else None
         phases = {phase: job is not None and job.phase == phase for phase in get_args(Phase)}
         yield _gauges("job_phase", "1 for the phase of the running job.", "phase", phases)
-        progress = self._board.progress
+        progress = self.board.progress
         if progress is None:
             return
         yield _gauge("model_step", "Optimizer steps of the model's line.", progress.global_step)
@@ -155,7 +156,7 @@ class DaemonMetrics(Collector):
         yield _gauges("actor_up", "1 for each actor that runs.", "actor", up)
         waiting = {actor: nodes[actor].mailbox if actor in nodes else 0 for actor in ACTORS}
         yield _gauges("actor_mailbox_messages", "Messages that wait for each actor.", "actor", waiting)
-        troubled = {actor: actor in self._board.troubles for actor in ACTORS}
+        troubled = {actor: actor in self.board.troubles for actor in ACTORS}
         yield _gauges("actor_trouble", "1 for each actor that has a warning for the user.", "actor", troubled)
         restarts = CounterMetricFamily("stokehold_actor_restarts", "Restarts of each actor.", labels=["actor"])
         exits = CounterMetricFamily("stokehold_actor_exits", "Ends of each actor, by how.", labels=["actor", "reason"])

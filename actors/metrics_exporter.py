@@ -164,8 +164,12 @@ def _configuration(listener: socket.socket) -> HttpConfig:
 
 
 def _metrics_of(registry: CollectorRegistry, board: Board) -> DaemonMetrics:
-    """Return the metrics of this registry, registering them at the first start."""
-    if registry not in _metrics:
-        _metrics[registry] = DaemonMetrics(board)
-        registry.register(_metrics[registry])
+    """Return the metrics of this registry and daemon, registering them at the daemon's first start."""
+    known = _metrics.get(registry)
+    if known is not None and known.board is board:
+        return known
+    if known is not None:
+        registry.unregister(known)
+    _metrics[registry] = DaemonMetrics(board)
+    registry.register(_metrics[registry])
     return _metrics[registry]
