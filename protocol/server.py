@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ NAME = "stokehold/0.1.0"
 
 SPARE = 16
 """Connections above the limit that may say hello, to be told that there is no room."""
+
+OTHER_FILES = 256
+"""File descriptors that the rest of the process may need: most systems give 1,024 in all unless asked for more."""
 
 AT_ONCE = 64
 """Connections accepted in a row, before those that are open get their turn."""
@@ -72,12 +76,16 @@ async def serve(
         name: said in the welcome, ``name/version``.
         traffic: counted into.
 
+    The process's soft limit of open files is raised as far as the connections need and the hard limit lets it.
+
     Raises:
         SocketTaken: a live server answers there, or something that is no socket is in the way.
         OSError: the folder cannot be made or written.
     """
+    limits = limits or Limits()
+    _make_room(limits.max_connections + SPARE)
     async with anyio.create_task_group() as tasks:
-        server = _Server(handler, limits or Limits(), name, traffic or Traffic(), tasks)
+        server = _Server(handler, limits, name, traffic or Traffic(), tasks)
         while True:
             with listening(path) as published:
                 task_status.started()
@@ -86,6 +94,14 @@ async def serve(
                     round_.start_soon(server.accept, published.socket)
                     await _until_gone(published)
                     round_.cancel_scope.cancel()
+
+
+def _make_room(connections: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def _until_gone(published: Listening) -> None:

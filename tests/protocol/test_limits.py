@@ -274,6 +274,16 @@ def few_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def test_the_soft_limit_of_open_files_is_raised_as_needed(path: Path, few_files: None) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    async with serving(path, House(), max_connections=400):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 400
+    resource.setrlimit(resource.RLIMIT_NOFILE, (900, hard))
+    async with serving(path, House(), max_connections=4):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 900
+
+
 async def test_without_file_descriptors_the_server_waits_and_goes_on(path: Path, few_files: None) -> None:
     traffic = Traffic()
     async with serving(path, House(), traffic), connect(path) as bystander, Raw(path) as late:
