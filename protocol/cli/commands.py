@@ -39,6 +39,14 @@ exit codes: 0 done, 1 failed, 2 misuse, 3 no daemon at this socket, 78 bad confi
 --home, --socket and --json may stand before or after the command."""
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Does not ask ``shutil`` how wide the terminal is, as argparse would at each ``add_argument``: with what it brings
+    along that costs more to import than argparse itself."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
 def run(words: list[str]) -> int:
     """Parse the words, import the command's module, and run it.
 
@@ -51,7 +59,7 @@ def run(words: list[str]) -> int:
         usage="stokehold [--home DIR] [--socket PATH] [--json] COMMAND ...",
         description="A daemon that teaches a language model from files, one after another.",
         epilog="\n".join(["commands:", *(f"  {name:<13}{help}" for name, (_, help) in MODULES.items()), "", EPILOG]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     common_options(top)
@@ -67,7 +75,7 @@ def run(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"stokehold {before.command}",
         description=_sentence(MODULES[before.command][1]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     common_options(parser)
@@ -99,7 +107,7 @@ def subcommands(parser: argparse.ArgumentParser, **helps: str) -> dict[str, argp
     parsers = {}
     for name, text in helps.items():
         parsers[name] = below.add_parser(
-            name, help=text, description=text[:1].upper() + text[1:] + ".", allow_abbrev=False
+            name, help=text, description=_sentence(text), formatter_class=Formatter, allow_abbrev=False
         )
         common_options(parsers[name])
     return parsers
