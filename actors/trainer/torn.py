@@ -11,7 +11,7 @@ from protocol.records import Head
 
 
 class Torn(Exception):
-    """One checkpoint or version is not what its manifest vouches for."""
+    """One checkpoint is not what its manifest vouches for."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} is torn: {why}")
@@ -22,29 +22,35 @@ class Torn(Exception):
 class AllTorn(Exception):
     """There are checkpoints and none may be resumed from. The text ends with the commands that end it.
 
-    Never answered by beginning again from the base: runs that did so were noticed after days (NeMo Speech#10228).
+    Never answered by beginning again from the base: runs that did so went unnoticed for days (NeMo Speech#10228).
     """
 
 
 def none_left(home: Home, torn: list[Torn]) -> AllTorn:
     """Return the error for a home in which every checkpoint on HEAD's lineage is damaged."""
-    found = "; ".join(str(one) for one in torn) or "HEAD names one and no folder is left"
+    found = "; ".join(map(str, torn))
     return AllTorn(
-        f"no checkpoint in {home.checkpoints} can be resumed from ({found}). "
-        "They were set aside as .torn-NAME. Put a good copy back: "
-        f"cp -a BACKUP/NAME {shlex.quote(str(home.checkpoints))}/ ; {_begin_again(home)}"
+        f"no checkpoint in {home.checkpoints} can be resumed from ({found}); what was left of them was set aside as "
+        f".torn-NAME. {_commands(home, f'put a whole one back: cp -a BACKUP/NAME {_quoted(home.checkpoints)}/')}"
     )
 
 
 def head_missing(home: Home, why: str, adopt: Head | None) -> AllTorn:
     """Return the error for checkpoints without a usable HEAD. ``adopt`` is a HEAD that names the newest whole one."""
-    choice = "None of them is whole."
+    choice = None
     if adopt is not None:
         text = shlex.quote(msgspec.json.encode(adopt).decode())
-        choice = f"Go on from the newest whole one: printf %s {text} > {shlex.quote(str(home.head))} ;"
-    return AllTorn(f"{home.checkpoints} holds checkpoints and {why}. {choice} {_begin_again(home)}")
+        choice = f"go on from the newest whole one: printf %s {text} > {_quoted(home.head)}"
+    return AllTorn(f"{home.checkpoints} holds checkpoints and {why}. {_commands(home, choice)}")
 
 
-def _begin_again(home: Home) -> str:
-    checkpoints, head = shlex.quote(str(home.checkpoints)), shlex.quote(str(home.head))
-    return f"or begin again from the base model: mv {checkpoints} {checkpoints}.aside && rm -f {head}"
+def _commands(home: Home, choice: str | None) -> str:
+    root, old = _quoted(home.root), _quoted(home.checkpoints)
+    aside = f'mv {old} {old}.aside-"$(date +%s)" && mkdir {old} && rm -f {_quoted(home.head)}'
+    again = f"begin again from the base model: {aside}"
+    either = f"{choice} , or {again}" if choice else again
+    return f"Stop the daemon: stokehold stop --home {root} , then {either} , and start it: stokehold run --home {root}"
+
+
+def _quoted(path: object) -> str:
+    return shlex.quote(str(path))

@@ -79,6 +79,11 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(make_home(tmp_path / "home"), Disk())
 
 
+def run_command(text: str, begins: str) -> None:
+    """Run the command that a text offers, as a user would who copies it."""
+    subprocess.run(["sh", "-c", text.split(begins)[1].split(" , ")[0]], check=True)
+
+
 def three(scene: Scene) -> list[str]:
     names: list[str] = []
     for step in (10, 20, 30):
@@ -143,9 +148,10 @@ def test_the_command_that_all_torn_prints_ends_it(scene: Scene) -> None:
         DAMAGES["manifest missing"](scene.home.checkpoints / name)
     with pytest.raises(AllTorn) as caught:
         scene.newest()
-    command = str(caught.value).split("begin again from the base model: ")[1]
-    subprocess.run(["sh", "-c", command], check=True)
+    run_command(str(caught.value), "begin again from the base model: ")
     assert scene.newest() is None
+    scene.commit(10)
+    assert_is_step(scene.newest(), 10)
 
 
 def test_a_missing_head_is_handled_as_all_torn_and_can_be_adopted(scene: Scene) -> None:
@@ -155,8 +161,7 @@ def test_a_missing_head_is_handled_as_all_torn_and_can_be_adopted(scene: Scene) 
     with pytest.raises(AllTorn, match="HEAD is missing") as caught:
         scene.newest()
     assert (scene.home.checkpoints / names[2]).exists(), "nothing is renamed while nobody decided"
-    command = str(caught.value).split("newest whole one: ")[1].split(" ; or begin")[0]
-    subprocess.run(["sh", "-c", command], check=True)
+    run_command(str(caught.value), "newest whole one: ")
     assert_is_step(scene.newest(), 20)
 
 
