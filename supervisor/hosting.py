@@ -161,11 +161,15 @@ class ProcessHost:
 
     async def end(self) -> None:
         """Close the host: it kills every descendant and ends, and what it could not do is done here."""
+        # While it imports, it listens to nobody, and has no descendants.
+        await self._bury(END_LIMIT if self._ready else 0.0)
+
+    async def _bury(self, patience: float) -> None:
         if self._process is not None and self._socket is not None:
             anyio.notify_closing(self._socket)
             self._socket.close()
             with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(END_LIMIT if self._ready else 0):  # while it imports, it listens to nobody
+                with anyio.move_on_after(patience):
                     await self._reaped()
                 self.kill()
                 await self._reaped()
@@ -240,13 +244,13 @@ class ProcessHost:
             case Ready():
                 self._ready = True
             case Failed(module=module):
-                await self.end()
+                await self._bury(END_LIMIT)
                 where = f"importing {module}" if module else "in the process host"
                 self._failure = HostFailed(report.error_type, f"{where}: {report.text}", report.traceback)
                 raise self._failure
             case None:
                 process, importing = self._process, not self._ready and self._preload
-                await self.end()
+                await self._bury(END_LIMIT)
                 status = process.returncode if process else None
                 when = f" while importing {', '.join(self._preload)}" if importing else ""
                 self._failure = HostFailed("HostLost", f"the process host ended with status {status}{when}")

@@ -39,7 +39,7 @@ EXIT_GRACE = 2.0
 """Seconds that a process has from its last frame, or the end of the link, to its exit."""
 DUMP_GRACE = 0.3
 """Seconds that a hung process has to write its stacks to stderr before it is killed."""
-HOST_GRACE = 4.0
+HOST_GRACE = 2.5
 """Seconds after SIGKILL until a host that does not report the exit is killed, too."""
 HELD_LIMIT = 60.0
 """Seconds for which an end waits for processes that the kernel holds although they were killed."""
@@ -258,14 +258,15 @@ class ProcessIncarnation:
         self._decide(reason)
         if self._forked is not None:
             self._host.signal(self._forked, signal.SIGUSR1)  # faulthandler writes where it hangs
-        self._limit("kill", DUMP_GRACE, self._kill_process)
+        self._limit("dump", DUMP_GRACE, self._kill_process)
 
     def _kill_process(self) -> None:
         if self._forked is None:
             self._starting.cancel()
         elif not self._ended:
             self._host.signal(self._forked, signal.SIGKILL)
-            self._limit("kill", HOST_GRACE, self._host.kill)
+            if "host" not in self._limits:
+                self._limit("host", HOST_GRACE, self._host.kill)
 
 
 def _reason_of(exited: Exited) -> Reason:

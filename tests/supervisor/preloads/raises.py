@@ -1,0 +1,3 @@
+"""Cannot be imported: it raises."""
+
+raise LookupError("no boiler in this ship")
