@@ -18,6 +18,7 @@ from torch.nn import functional
 from actors.trainer.data import micro_batches
 from actors.trainer.masks import Encoded
 from actors.trainer.optimizer import learning_rate, set_hyperparameters
+from actors.trainer.packing import pack_inputs, packs
 from actors.trainer.state import Learner
 from protocol.config import TrainingSection
 
@@ -52,9 +53,10 @@ def optimizer_step(
     """
     count = sum(row.targets for row in rows)
     loss = 0.0
-    for batch in micro_batches(rows, training.micro_batch_tokens):
+    split = packs if training.packing else micro_batches
+    for batch in split(rows, training.micro_batch_tokens):
         with learner.autocast():
-            part = summed_loss(learner.model, batch, learner.device) / count
+            part = summed_loss(learner.model, batch, learner.device, packed=training.packing) / count
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
         beat()
@@ -69,13 +71,19 @@ def optimizer_step(
     return StepResult(loss, count, sum(len(row.ids) for row in rows), norm, rate)
 
 
-def summed_loss(model: Any, rows: Sequence[Encoded], device: torch.device) -> torch.Tensor:
+def summed_loss(model: Any, rows: Sequence[Encoded], device: torch.device, *, packed: bool = False) -> torch.Tensor:
     """Return the sum of the cross-entropies of all valid shifted targets, in float32 or better.
 
-    The model is never given labels: what it would do with their count differs from model to model (transformers#37766).
+    ``packed``: the rows stand one behind the other in one sequence; else one below the other, padded. The model is
+    never given labels: what it would do with their count differs from model to model (transformers#37766).
     """
-    ids, mask, labels = collate(rows)
-    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits[:, :-1]
+    if packed:
+        ids, labels = chain(rows)
+        inputs = pack_inputs(model, [len(row.ids) for row in rows], device)
+    else:
+        ids, mask, labels = collate(rows)
+        inputs = {"attention_mask": mask.to(device)}
+    logits = model(input_ids=ids.to(device), use_cache=False, **inputs).logits[:, :-1]
     targets = labels[:, 1:].to(device)
     valid = targets != IGNORED
     chosen = logits[valid]
@@ -92,7 +100,16 @@ def collate(rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor, torch.
         length = len(row.ids)
         ids[place, :length] = torch.tensor(row.ids)
         mask[place, :length] = 1
-        labels[place, :length] = torch.tensor(
-            [id if on else IGNORED for id, on in zip(row.ids, row.trained, strict=True)]
-        )
+        labels[place, :length] = torch.tensor(_labels(row))
     return ids, mask, labels
+
+
+def chain(rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and labels of the rows as one sequence. The first token of each is predicted from nothing."""
+    ids = [id for row in rows for id in row.ids]
+    labels = [label for row in rows for label in (IGNORED, *_labels(row)[1:])]
+    return torch.tensor([ids]), torch.tensor([labels])
+
+
+def _labels(row: Encoded) -> list[int]:
+    return [id if on else IGNORED for id, on in zip(row.ids, row.trained, strict=True)]

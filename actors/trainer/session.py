@@ -55,6 +55,7 @@ class Session:
     def run(self) -> None:
         """Train what there is to train; return when a stop is asked, with all that was trained in a checkpoint."""
         prepare_torch(self._port.config().training)
+        self._port.beat("recovering", LOAD_LIMIT)
         try:
             found = recover(self._home, self._disk, self._keeper.store)
             check_stamp(found, self._port.config())

@@ -12,6 +12,7 @@ import torch
 from actors.trainer import adapter, rng
 from actors.trainer.model import Source, pick_device, save_model, settle
 from actors.trainer.optimizer import make_optimizer, moments, restore_moments
+from actors.trainer.packing import check_isolation
 from protocol.config import Config, TrainingSection
 
 Groups = dict[str, dict[str, torch.Tensor]]
@@ -29,6 +30,7 @@ class Learner:
         self.tokenizer = source.tokenizer
         self.device = pick_device(config.model.device)
         self.warm_from = 0
+        self._packs = False
         self._stored = source.stored()
         self._model_bytes: int = sum(one.numel() * one.element_size() for one in source.model.state_dict().values())
         if self.method == "lora":
@@ -44,7 +46,15 @@ class Learner:
         self.model.train()
 
     def begin_job(self, training: TrainingSection) -> None:
-        """Take over the settings of the job that is trained next."""
+        """Take over the settings of the job that is trained next.
+
+        Raises:
+            Unpackable: it is to be packed, and this model cannot be.
+        """
+        if training.packing and not self._packs:
+            with rng.undisturbed():
+                check_isolation(self.model, self.device)
+            self._packs = True
         if self.method == "lora":
             adapter.set_dropout(self.model, training.dropout)
         self.model.train()

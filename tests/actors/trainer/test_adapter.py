@@ -110,6 +110,15 @@ def test_the_published_folder_says_what_base_and_adapter_say(
         )
 
 
+def test_a_tied_model_is_published_with_one_matrix(tied: str, tmp_path: Path) -> None:
+    for method in ("full", "lora"):
+        learner = Learner(load_folder(tied, ModelSection()), settings(method=method))
+        learner.save_version(tmp_path / method)
+        reloaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / method, dtype="auto")
+        assert reloaded.lm_head.weight is reloaded.get_input_embeddings().weight
+        assert torch.equal(reloaded.lm_head.weight, learner.plain.lm_head.weight)
+
+
 def test_bfloat16_is_published_as_bfloat16(small: str, tmp_path: Path) -> None:
     for method in ("full", "lora"):
         learner = Learner(load_folder(small, ModelSection(), torch.bfloat16), settings(method=method))
