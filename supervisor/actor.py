@@ -72,7 +72,7 @@ class ActorType(ABCMeta):
         return klass
 
     @classmethod
-    def __prepare__(metacls, name: str, bases: tuple[type, ...], /, **keywords: Any) -> _Namespace:
+    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **keywords: Any) -> _Namespace:
         return _Namespace()
 
 
@@ -125,9 +125,9 @@ def on_deferred(kind: type[Request[R]]) -> Callable[[_Defers[R]], _Defers[R]]:
 
 
 def on_batch(kind: type[Request[R]], limit: int = 100) -> Callable[[_Batches[R]], _Batches[R]]:
-    """Handle requests of this type that lie next to each other in the mailbox together, ``limit`` at most (group commit).
+    """Handle requests of this type that lie next to each other in the mailbox at once, ``limit`` at most.
 
-    Replies stay per message; a batch never waits for more to come.
+    It is for group commit. Replies stay per message; a batch never waits for more to come.
     """
     if limit < 1:
         raise ValueError(f"the limit of a batch must be at least 1, not {limit}")

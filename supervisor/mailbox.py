@@ -100,7 +100,7 @@ class Cell:
         self.queue: deque[Message | Pending[Any]] = deque()
         self.system: deque[SystemMessage] | None = None
         self.waiter: Waiter | None = None
-        self.senders: deque[Waiter] | None = None
+        self.senders: deque[_Turn] | None = None
         self.serving_task: object = None
         """The task that runs the handlers, so that a call from it to itself is recognised."""
         self.incarnation = 0
@@ -126,20 +126,19 @@ class Cell:
                 self.wake()
 
     async def send(self, message: Message) -> None:
-        """Queue a message, waiting for room where the overflow policy is ``wait``."""
-        while self.overflow == "wait" and len(self.queue) >= self.bound and self.phase <= ACCEPTING:
-            if self.senders is None:
-                self.senders = deque()
-            turn = self.backend.waiter()
-            self.senders.append(turn)
-            try:
-                await turn
-            finally:
-                if turn in self.senders:
-                    self.senders.remove(turn)
-                elif len(self.queue) < self.bound:
-                    self._wake_sender()  # woken and cancelled at once: the room belongs to the next one
-        self.cast(message)
+        """Queue a message, waiting for room where the overflow policy is ``wait``; senders are served in turn."""
+        if self.overflow != "wait" or len(self.queue) < self.bound or self.phase > ACCEPTING:
+            self.cast(message)
+            return
+        turn = _Turn(message, self.backend.waiter())
+        if self.senders is None:
+            self.senders = deque()
+        self.senders.append(turn)
+        try:
+            await turn.waiter
+        finally:
+            if turn in self.senders:
+                self.senders.remove(turn)
 
     def call(self, pending: Pending[Any]) -> None:
         """Queue a call, or settle it at once with the reason why it cannot be served."""
@@ -185,7 +184,7 @@ class Cell:
         while queue:
             letter = queue.popleft()
             if self.senders:
-                self._wake_sender()
+                self._admit()
             if not (isinstance(letter, Pending) and letter.done):
                 return letter
         return None
@@ -202,7 +201,7 @@ class Cell:
                 return None
             else:
                 self.queue.popleft()
-                self._wake_sender()
+                self._admit()
                 return message, pending
         return None
 
@@ -231,7 +230,7 @@ class Cell:
             self.queue.extend(kept)
             for pending in waiting:
                 pending.settle(None, self.refusal())
-            self._wake_sender()
+            self._admit()
 
     def bury(self, why: str) -> None:
         """The name has ended for good: what is left becomes dead letters, and waiting senders go on to that, too."""
@@ -243,7 +242,9 @@ class Cell:
             self.dead_letter(letter, why)
         self.system = None
         while self.senders:
-            self._wake_sender()
+            turn = self.senders.popleft()
+            self.dead_letter(turn.message, why)
+            turn.waiter.wake()
 
     def dead_letter(self, message: object, why: str) -> None:
         """Count a message that nobody will handle, and tell whoever watches dead letters."""
@@ -267,6 +268,19 @@ class Cell:
         else:
             self.dead_letter(letter, "mailbox full")
 
-    def _wake_sender(self) -> None:
-        if self.senders:
-            self.senders.popleft().wake()
+    def _admit(self) -> None:
+        """Take the messages of waiting senders into the room there is: here, so that nobody can step in between."""
+        while self.senders and len(self.queue) < self.bound:
+            turn = self.senders.popleft()
+            self.queue.append(turn.message)
+            turn.waiter.wake()
+
+
+class _Turn:
+    """A sender that waits for room, with what it wants to say."""
+
+    __slots__ = ("message", "waiter")
+
+    def __init__(self, message: Message, waiter: Waiter) -> None:
+        self.message = message
+        self.waiter = waiter

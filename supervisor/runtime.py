@@ -56,11 +56,12 @@ class TreeRuntime:
             raise NotRunning(f"{name} is not running")
         child.cell.put_system(Inject(error))
 
-    def drop(self, child: ChildRecord) -> None:
-        """The child is known no more."""
+    def drop(self, child: ChildRecord, *, for_good: bool = True) -> None:
+        """The child is known no more; its name neither, if it went for good."""
         if self.children.get(child.id) is child:
             del self.children[child.id]
-            self.registry.forget(child.id)
+            if for_good:
+                self.registry.forget(child.id)
 
     # -- Surroundings
 

@@ -44,6 +44,7 @@ class Supervisor(Steps):
         self.gave_up = False
         self._intensity = Intensity(spec.intensity, spec.period)
         self._exits: deque[ChildRecord] = deque()
+        self._own = frozenset(child.id for child in spec.children)
         self._ending = False
         self._over = False
         self._task: object = None
@@ -155,8 +156,7 @@ class Supervisor(Steps):
         self.pending.clear()
         for child in reversed(list(self.children.values())):
             await self.end_one(child, ask, "final")
-            self.let_go(child)
-        self.children.clear()
+            self.let_go(child, for_good=child.id not in self._own)
 
     # -- children
 
@@ -166,13 +166,13 @@ class Supervisor(Steps):
         self.children[spec.id] = self.runtime.children[spec.id] = child
         return child
 
-    def let_go(self, child: ChildRecord) -> None:
-        """Forget a child for good. One that is stuck keeps its name until it ends."""
+    def let_go(self, child: ChildRecord, *, for_good: bool = True) -> None:
+        """Have this child no more. Its name is kept until it ends, if it is stuck, or if it comes back with us."""
         self.pending.pop(child.id, None)
         self.children.pop(child.id, None)
         if not child.alive:
             child.settle_stopped("not running")
-            self.runtime.drop(child)
+            self.runtime.drop(child, for_good=for_good)
 
     def policy(self, child: ChildRecord) -> OnGiveUp:
         """What happens when this child makes the supervisor give up."""

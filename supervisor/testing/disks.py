@@ -61,7 +61,7 @@ class _SteppingDisk(Disk):
 
 
 class FullDisk(_SteppingDisk):
-    """Raises ``ENOSPC`` at step ``n`` (from 1) and at each one after it that needs room, until :meth:`make_room`.
+    """Raises ``ENOSPC`` at a step (from 1) and at each one after it that needs room, until :meth:`make_room`.
 
     Removing things needs no room. ``steps`` lists what has been asked for, so a test can first count and then iterate.
     """
@@ -83,7 +83,7 @@ class FullDisk(_SteppingDisk):
 
 
 class CrashPoint:
-    """Names a step: the ``count``-th (from 1) of this kind whose path contains ``where``, before or after it happens."""
+    """Names a step: the ``count``-th (from 1) of a kind whose path contains ``where``, before or after it happens."""
 
     def __init__(self, step: str, where: str = "", count: int = 1, *, after: bool = False) -> None:
         self.step = step

@@ -25,6 +25,7 @@ class Gate:
         """``on_stop`` waits for it; set at the beginning."""
         self.stop_gate.set()
         self._errors: deque[Exception] = deque()
+        self._always: Exception | None = None
         self._open = anyio.Event()
         self._open.set()
 
@@ -45,11 +46,18 @@ class Gate:
         """Let the next starts fail with these errors, one each."""
         self._errors.extend(errors)
 
+    def fail_always(self, error: Exception | None) -> None:
+        """Let every start from now on fail with this error; ``None``: no more."""
+        self._always = error
+
     async def pass_start(self) -> None:
+        """Wait for the gate, and raise what the test has prepared. For the ``on_start`` of a gated actor."""
         self.starts += 1
         await self._open.wait()
         if self._errors:
             raise self._errors.popleft()
+        if self._always is not None:
+            raise self._always.with_traceback(None)
 
 
 class GatedActor(Actor):

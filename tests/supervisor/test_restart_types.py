@@ -1,0 +1,114 @@
+"""OTP's table of restart type and exit reason, and that exits are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor import ChildSpec, Reason, SupervisorSpec, open_tree
+from supervisor.testing import EventLog, eventually, settle
+from tests.supervisor.helpers import Counter, Fail, StopYourself
+
+pytestmark = pytest.mark.anyio
+
+
+class ShutsDown(Counter):
+    async def on_start(self) -> None:
+        self.journal.append("start")
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+@pytest.mark.parametrize("how", ["normal", "shutdown", "crash"])
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+async def test_restart_type_by_reason(restart: str, how: str, strategy: str) -> None:
+    from supervisor import Actor, Shutdown, on
+
+    class Ends(Actor):
+        @on(StopYourself)
+        async def _(self, message: StopYourself) -> None:
+            self.context.stop(Shutdown("enough")) if how == "shutdown" else self.context.stop()
+
+        @on(Fail)
+        async def _(self, message: Fail) -> None:
+            raise ValueError("x")
+
+    spec = SupervisorSpec(
+        "root",
+        [ChildSpec("a", Ends, restart=restart), ChildSpec("bystander", Counter)],  # type: ignore[arg-type]
+        strategy=strategy,  # type: ignore[arg-type]
+    )
+    async with open_tree(spec) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail() if how == "crash" else StopYourself())
+        await log.wait_for(event="exited", actor="a")
+        expected = restart == "permanent" or (restart == "transient" and how == "crash")
+        if expected:
+            await log.wait_for(event="started", actor="a", incarnation=2)
+        await settle()
+        children = {child.id: child for child in await tree.supervisor("root").which_children()}
+        if expected:
+            assert (children["a"].status, children["a"].incarnation, children["a"].restarts) == ("running", 2, 1)
+        elif restart == "temporary":
+            assert "a" not in children, "a temporary child is forgotten"
+        else:
+            assert children["a"].status == "stopped", "the specification of a transient child is kept"
+        fell_too = expected and strategy in ("one_for_all", "rest_for_one")
+        assert children["bystander"].incarnation == (2 if fell_too else 1), "only a needed restart touches siblings"
+        assert bool(log.topic("crashes")) is (how == "crash")
+        restarting = log.read(event="restarting")
+        assert bool(restarting) is expected
+
+
+async def test_a_crash_report_says_who_why_and_in_what() -> None:
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter)])) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail("the reason"))
+        await log.wait_for(event="started", actor="a")
+        (report,) = log.topic("crashes")
+        assert report["actor"] == "a"
+        assert report["incarnation"] == 1
+        assert report["error"] == "ValueError"
+        assert "the reason" in report["reason"]
+        assert "helpers.py" in report["traceback"]
+        assert report["last_message"] == "Fail"
+        assert report["mailbox"] == 0
+        assert report["will_restart"] is True
+
+
+async def test_a_report_is_cut_where_the_error_is_endless() -> None:
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter)])) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail("long\n" * 100_000))
+        await log.wait_for(event="started", actor="a")
+        (report,) = log.topic("crashes")
+        assert len(report["reason"]) <= 1_000
+        assert "\n" not in report["reason"], "a reason is one line"
+        assert len(report["traceback"]) <= 20_000
+        assert len(tree.view().children[0].last_exit or "") <= 1_000
+
+
+async def test_on_stop_sees_the_reason_also_of_a_crash() -> None:
+    reasons: list[Reason] = []
+
+    class Told(Counter):
+        async def on_stop(self, reason: Reason) -> None:
+            reasons.append(reason)
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Told)])) as tree:
+        tree.ref("a").cast(Fail("x"))
+        await eventually(lambda: tree.view().children[0].restarts == 1)
+    assert [type(reason).__name__ for reason in reasons] == ["Crash", "Shutdown"]
+
+
+async def test_a_failing_on_stop_makes_a_clean_end_a_crash_and_does_not_hide_an_earlier_one() -> None:
+    class Untidy(Counter):
+        async def on_stop(self, reason: Reason) -> None:
+            raise OSError("while cleaning up")
+
+    spec = SupervisorSpec("root", [ChildSpec("a", Untidy, restart="transient")])
+    async with open_tree(spec) as tree:
+        tree.ref("a").cast(Fail("the first"))
+        await eventually(lambda: tree.view().children[0].restarts == 1)
+        assert "the first" in (tree.view().children[0].last_exit or "")
+        tree.ref("a").cast(StopYourself())
+        await eventually(lambda: tree.view().children[0].restarts == 2)
+        assert "while cleaning up" in (tree.view().children[0].last_exit or "")

@@ -1,0 +1,92 @@
+"""Everything senseless is refused before anything starts, and the error names it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from supervisor import ChildSpec, CoolDown, Escalate, ProcessStart, SpecError, SupervisorSpec
+from supervisor.dynamic import dynamic_supervisor
+from tests.supervisor.helpers import Counter
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"id": ""}, "id"),
+        ({"id": 3}, "id"),
+        ({"id": "a/b"}, "id"),
+        ({"id": " a"}, "id"),
+        ({"start": "module:Class"}, "start"),
+        ({"start": None}, "start"),
+        ({"start": ProcessStart("m:C")}, "start"),
+        ({"isolation": "process"}, "ProcessStart"),
+        ({"isolation": "thread"}, "isolation"),
+        ({"restart": "always"}, "restart"),
+        ({"shutdown": "brutal_kill"}, "brutal_kill"),
+        ({"shutdown": -1}, "shutdown"),
+        ({"shutdown": "soon"}, "shutdown"),
+        ({"shutdown": float("inf")}, "shutdown"),
+        ({"shutdown": True}, "shutdown"),
+        ({"start_timeout": 0}, "start_timeout"),
+        ({"start_timeout": None}, "start_timeout"),
+        ({"liveness": 0}, "liveness"),
+        ({"significant": True}, "significant"),
+        ({"on_give_up": "escalate"}, "on_give_up"),
+    ],
+)
+def test_a_senseless_child_is_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        ChildSpec(**{"id": "a", "start": Counter, **options})
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(TypeError, match="silly_flag"):
+        ChildSpec("a", Counter, silly_flag=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="max_restarts"):
+        SupervisorSpec("root", max_restarts=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"strategy": "one_for_some"}, "strategy"),
+        ({"intensity": -1}, "intensity"),
+        ({"intensity": 1.5}, "intensity"),
+        ({"intensity": True}, "intensity"),
+        ({"period": 0}, "period"),
+        ({"backoff": 3}, "backoff"),
+        ({"auto_shutdown": "sometimes"}, "auto_shutdown"),
+        ({"significant": True}, "significant"),
+        ({"restart": "often"}, "restart"),
+        ({"on_give_up": None, "restart": ""}, "restart"),
+        ({"children": ["a"]}, "child specification"),
+        ({"children": [ChildSpec("a", Counter), ChildSpec("a", Counter)]}, "twice"),
+        ({"children": [ChildSpec("root", Counter)]}, "twice"),
+        ({"children": [SupervisorSpec("s", [ChildSpec("a", Counter)]), ChildSpec("a", Counter)]}, "twice"),
+        ({"children": [ChildSpec("a", Counter, restart="transient", significant=True)]}, "auto_shutdown"),
+    ],
+)
+def test_a_senseless_supervisor_is_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        SupervisorSpec(**{"id": "root", **options})
+
+
+def test_what_makes_sense_is_taken() -> None:
+    ChildSpec("a", ProcessStart("actors.trainer.actor:TrainerActor"), isolation="process", shutdown="brutal_kill")
+    ChildSpec("a", Counter, shutdown="infinity", liveness=3, on_give_up=CoolDown(1))
+    ChildSpec("a", Counter, shutdown=0)
+    SupervisorSpec("root", [ChildSpec("a", Counter)], intensity=0, on_give_up=Escalate())
+    assert dynamic_supervisor("pool", intensity=9).intensity == 9
+
+
+@pytest.mark.parametrize("target", ["module", "module:", ":Class", "a b:C", "module:Class:x", "module.:C"])
+def test_a_senseless_process_start_is_refused(target: str) -> None:
+    with pytest.raises(SpecError, match="module:Class"):
+        ProcessStart(target)
+
+
+def test_process_arguments_are_a_function() -> None:
+    with pytest.raises(SpecError, match="function"):
+        ProcessStart("m:C", {"a": 1})  # type: ignore[arg-type]

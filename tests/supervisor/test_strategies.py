@@ -1,0 +1,216 @@
+"""Who falls and who rises with whom; and giving up."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from supervisor import ChildSpec, Shutdown, SupervisorSpec, Tree, open_tree
+from supervisor.testing import EventLog, Gate, GatedActor, eventually, settle
+from tests.supervisor.helpers import Counter, Fail, GetAll, Put
+
+pytestmark = pytest.mark.anyio
+
+
+async def _incarnations(tree: Tree, supervisor: str = "root") -> dict[str, int]:
+    return {child.id: child.incarnation for child in await tree.supervisor(supervisor).which_children()}
+
+
+async def _statuses(tree: Tree, supervisor: str = "root") -> dict[str, str]:
+    return {child.id: child.status for child in await tree.supervisor(supervisor).which_children()}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "after"),
+    [
+        ("one_for_one", {"a": 1, "b": 2, "c": 1}),
+        ("one_for_all", {"a": 2, "b": 2, "c": 2}),
+        ("rest_for_one", {"a": 1, "b": 2, "c": 2}),
+    ],
+)
+async def test_who_is_restarted_and_in_which_order(strategy: str, after: dict[str, int]) -> None:
+    journal: list[str] = []
+    children = [ChildSpec(name, lambda: Counter(journal)) for name in "abc"]
+    spec = SupervisorSpec("root", children, strategy=strategy)  # type: ignore[arg-type]
+    async with open_tree(spec) as tree:
+        log = EventLog(tree.stream)
+        journal.clear()
+        tree.ref("b").cast(Fail())
+        last = max(name for name, number in after.items() if number == 2)
+        await log.wait_for(event="started", actor=last)
+        assert await _incarnations(tree) == after
+        fell = [name for name in "abc" if after[name] == 2]
+        stops = [f"stop {name} Shutdown" for name in reversed(fell) if name != "b"]
+        assert journal == ["stop b Crash", *stops, *(f"start {name}" for name in fell)]
+        journal.clear()
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_a_temporary_sibling_is_stopped_and_forgotten(strategy: str) -> None:
+    children = [ChildSpec("a", Counter), ChildSpec("guest", Counter, restart="temporary"), ChildSpec("b", Counter)]
+    async with open_tree(SupervisorSpec("root", children, strategy=strategy)) as tree:  # type: ignore[arg-type]
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail())
+        await log.wait_for(event="started", actor="b")
+        assert await _incarnations(tree) == {"a": 2, "b": 2}
+
+
+async def test_casts_to_siblings_that_fall_are_kept() -> None:
+    gate = Gate()
+    journal: list[str] = []
+    children = [ChildSpec("a", lambda: GatedActor(gate)), ChildSpec("b", lambda: Counter(journal))]
+    async with open_tree(SupervisorSpec("root", children, strategy="one_for_all")) as tree:
+        gate.shut()
+        tree.inject_fault("a", ValueError("x"))
+        await settle()
+        tree.ref("b").cast(Put(1))
+        gate.open()
+        await eventually(lambda: journal.count("start b") == 2)
+        assert await tree.ref("b").call(GetAll()) == [1]
+
+
+async def test_rest_for_one_goes_on_from_the_child_that_fails_to_start() -> None:
+    journal: list[str] = []
+    gate = Gate()
+    children = [
+        ChildSpec("a", lambda: Counter(journal)),
+        ChildSpec("b", lambda: Counter(journal)),
+        ChildSpec("x", lambda: GatedActor(gate)),
+        ChildSpec("c", lambda: Counter(journal)),
+    ]
+    async with open_tree(SupervisorSpec("root", children, strategy="rest_for_one", intensity=5)) as tree:
+        log = EventLog(tree.stream)
+        gate.fail_next(OSError("once"), OSError("twice"))
+        tree.ref("b").cast(Fail())
+        await log.wait_for(event="started", actor="c")
+        assert await _incarnations(tree) == {"a": 1, "b": 2, "x": 4, "c": 2}
+        assert len(log.read(event="restarting")) == 3, "each attempt counts"
+
+
+async def test_one_for_all_starts_over_when_a_child_fails_to_start() -> None:
+    gate = Gate()
+    children = [ChildSpec("a", Counter), ChildSpec("x", lambda: GatedActor(gate)), ChildSpec("b", Counter)]
+    async with open_tree(SupervisorSpec("root", children, strategy="one_for_all", intensity=5)) as tree:
+        log = EventLog(tree.stream)
+        gate.fail_next(OSError("once"))
+        tree.ref("b").cast(Fail())
+        await log.wait_for(event="started", actor="b")
+        assert await _incarnations(tree) == {"a": 3, "x": 3, "b": 2}
+
+
+async def test_a_group_restart_counts_once() -> None:
+    children = [ChildSpec(name, Counter) for name in "abcd"]
+    spec = SupervisorSpec("root", children, strategy="one_for_all", intensity=2, period=60)
+    async with open_tree(spec) as tree:
+        log = EventLog(tree.stream)
+        for count in (1, 2):
+            tree.ref("a").cast(Fail())
+            await log.wait_for(event="started", actor="d", count=count)
+        tree.ref("a").cast(Fail())
+        report = await tree.wait()
+        assert report.exit_code == 1
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+@pytest.mark.parametrize("intensity", [0, 1, 3])
+async def test_one_restart_more_than_allowed_ends_the_supervisor(strategy: str, intensity: int) -> None:
+    journal: list[str] = []
+    children = [ChildSpec(name, lambda: Counter(journal)) for name in "ab"]
+    spec = SupervisorSpec("root", children, strategy=strategy, intensity=intensity, period=3600)  # type: ignore[arg-type]
+    async with open_tree(spec) as tree:
+        log = EventLog(tree.stream)
+        for count in range(1, intensity + 1):
+            tree.ref("a").cast(Fail())
+            await log.wait_for(event="started", actor="a", incarnation=count + 1)
+            await settle()
+        journal.clear()
+        tree.ref("a").cast(Fail())
+        report = await tree.wait()
+        assert isinstance(report.reason, Shutdown)
+        assert "reached maximum restart intensity: a" in report.reason.detail
+        assert report.exit_code == 1
+        assert journal == ["stop a Crash", "stop b Shutdown"]
+        assert log.read(event="gave_up", actor="a")
+
+
+async def test_escalation_restarts_a_permanent_supervisor_with_all_below_and_counts_above() -> None:
+    inner = SupervisorSpec("inner", [ChildSpec("a", Counter), ChildSpec("b", Counter)], intensity=0)
+    spec = SupervisorSpec("root", [ChildSpec("before", Counter), inner, ChildSpec("after", Counter)], intensity=1)
+    async with open_tree(spec) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail())
+        await log.wait_for(event="started", actor="inner", incarnation=2)
+        assert await _incarnations(tree) == {"before": 1, "inner": 2, "after": 1}
+        assert await _incarnations(tree, "inner") == {"a": 2, "b": 2}
+        tree.ref("b").cast(Fail())
+        assert (await tree.wait()).exit_code == 1
+
+
+@pytest.mark.parametrize("restart", ["transient", "temporary"])
+async def test_a_supervisor_that_gave_up_ended_cleanly_for_its_parent(restart: str) -> None:
+    inner = SupervisorSpec("inner", [ChildSpec("a", Counter)], intensity=0, restart=restart)  # type: ignore[arg-type]
+    async with open_tree(SupervisorSpec("root", [inner, ChildSpec("b", Counter)])) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail())
+        await log.wait_for(event="exited", actor="inner")
+        await settle()
+        assert (await _statuses(tree)).get("inner") == ("stopped" if restart == "transient" else None)
+        assert tree.view().children[-1].status == "running"
+
+
+async def test_dynamic_children_are_not_made_again_when_their_supervisor_is() -> None:
+    inner = SupervisorSpec("inner", [ChildSpec("a", Counter)], intensity=0)
+    async with open_tree(SupervisorSpec("root", [inner])) as tree:
+        log = EventLog(tree.stream)
+        await tree.supervisor("inner").start_child(ChildSpec("guest", Counter))
+        tree.ref("a").cast(Fail())
+        await log.wait_for(event="started", actor="inner", incarnation=2)
+        assert await _incarnations(tree, "inner") == {"a": 2}
+        await tree.supervisor("inner").start_child(ChildSpec("guest", Counter))
+        assert await tree.ref("guest").call(GetAll()) == []
+
+
+async def test_the_old_incarnation_has_fully_ended_before_the_new_one_starts() -> None:
+    """tqwewe/kameo#387: spawned tasks, timers and on_stop included."""
+    alive: list[str] = []
+    overlaps: list[list[str]] = []
+
+    class Exclusive(Counter):
+        async def on_start(self) -> None:
+            if alive:
+                overlaps.append(list(alive))
+            alive.append("actor")
+            self.context.spawn(self._beside)
+            await anyio.sleep(0)
+
+        async def on_stop(self, reason: object) -> None:
+            await anyio.sleep(0.01)
+            alive.remove("actor")
+
+        async def _beside(self) -> None:
+            alive.append("beside")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.01)
+                alive.remove("beside")
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Exclusive)], intensity=10)) as tree:
+        log = EventLog(tree.stream)
+        for count in range(1, 6):
+            tree.ref("a").cast(Fail())
+            await log.wait_for(event="started", actor="a", count=count)
+        assert overlaps == []
+    assert alive == []
+
+
+async def test_many_children_crash_at_once_under_one_for_all() -> None:
+    children = [ChildSpec(str(number), Counter) for number in range(5)]
+    spec = SupervisorSpec("root", children, strategy="one_for_all", intensity=100)
+    async with open_tree(spec) as tree:
+        for number in range(5):
+            tree.ref(str(number)).cast(Fail())
+        await eventually(lambda: all(child.status == "running" for child in tree.view().children))
+        await settle()
+        assert set((await _statuses(tree)).values()) == {"running"}
