@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+from actors.queue import attempts
 from actors.queue.book import Book
 from actors.queue.folders import Folders
 from actors.queue.gate import Gate
@@ -25,7 +26,7 @@ from actors.queue.trainer_desk import TrainerDesk
 from protocol.messages.common import Message, Trouble
 from protocol.messages.queue import DiskGate
 from protocol.messages.trainer import ConfigChanged
-from supervisor import Reason, on
+from supervisor import Reason, Shutdown, on
 
 NAME = "QueueManager"
 
@@ -54,7 +55,7 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
         await self.offer()
 
     async def on_stop(self, reason: Reason) -> None:
-        await self.look(self._close)
+        await self.look(self._close, isinstance(reason, Shutdown))
 
     def summary(self) -> Mapping[str, object]:
         counts = self.board.queue
@@ -122,8 +123,12 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
         expire(self.book, self.home, self.settings.current.queue.keep_done)
         return recovery.said
 
-    def _close(self) -> None:
+    def _close(self, asked: bool) -> None:
+        """Let go of the database. A stop that was asked for is nothing that a file could have caused."""
         try:
+            for job in self.book.store.in_state("processing") if asked else ():
+                if job.tally.live_boot is not None:
+                    self.book.with_tally(job, attempts.rested(job.tally))
             self.book.store.close()
         except sqlite3.OperationalError as error:  # the disk is full: the log is folded in at the next start
             self.board.troubles[NAME] = Trouble(f"{self.home.database}: {error}", "stokehold doctor")

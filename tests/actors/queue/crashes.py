@@ -1,6 +1,7 @@
 """Run a life of jobs on a disk that ends the process at one durable step, recover, and look. Prints one JSON object.
 
-``python -m tests.actors.queue.crashes SCENARIO``: at each durable step of the scenario in turn a forked child dies. Its home is then recovered by a child that itself dies at each of its own steps in turn, until one recovery gets
+``python -m tests.actors.queue.crashes SCENARIO``: at each durable step of the scenario in turn a forked child dies.
+Its home is then recovered by a child that itself dies at each of its own steps in turn, until one recovery gets
 through; after that everything must agree, and a further recovery must have nothing to say.
 """
 
