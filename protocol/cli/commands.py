@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
 from typing import NoReturn
 
@@ -67,7 +68,7 @@ def run(words: list[str]) -> int:
     top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     before = top.parse_args(words)
     if before.command is None:
-        top.print_help()
+        top.print_help(sys.stderr)
         return MISUSE
     if before.command not in MODULES:
         _unknown(before.command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,23 @@ def _toml(key: str, value: Any) -> str:
     import json
 
     from protocol.keys import child_keys, sections
-    from protocol.units import format_duration, format_size
+    from protocol.units import format_duration, format_size, parse_duration, parse_size
 
     section, _, name = key.rpartition(".")
     known = child_keys() if section.startswith("supervision.") else sections().get(section, {})
     unit = known[name].unit if name in known else "plain"
-    if unit == "bytes":
-        return f'"{format_size(value)}"'
-    if unit == "seconds":
-        return f'"{format_duration(value)}"'
+    for kind, form, parse in (("bytes", format_size, parse_size), ("seconds", format_duration, parse_duration)):
+        if unit == kind and _exact(text := form(value), parse, value):
+            return f'"{text}"'
     return json.dumps(value, ensure_ascii=False)
+
+
+def _exact(text: str, parse: Callable[[str], float], value: float) -> bool:
+    """Whether what reads well is also what it stands for: where rounding lost something, the number is shown."""
+    try:
+        return parse(text) == value
+    except ValueError:
+        return False
 
 
 def _reload(options: argparse.Namespace) -> int:

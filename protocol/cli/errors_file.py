@@ -1,4 +1,4 @@
-"""Reading ``FILE.error.json`` in ``queue/failed/``: which lines of a file were bad, and why."""
+"""Reading ``FILE.error.json`` in ``queue/failed/``: which lines of a file were bad."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protocol.cli.paint import clean
-
 SHOWN = 20
-"""Bad lines printed; the file itself has them all."""
+"""Line numbers printed; the report has them all."""
 
 
 def error_file(home: str | Path, job: str, file: str) -> Path | None:
@@ -26,17 +24,13 @@ def error_file(home: str | Path, job: str, file: str) -> Path | None:
     return next((path for path in others if _read(path).get("id") == job), None)
 
 
-def bad_lines(report: Path) -> list[str]:
-    """Return what an error report says of each bad line, in words, at most ``SHOWN`` of them."""
+def bad_lines(report: Path) -> str | None:
+    """Return the numbers of the bad lines in words, or None. Why they are bad is told by the report's reason."""
     lines = _read(report).get("lines") or []
-    told = [_told(line) for line in lines[:SHOWN]]
-    return told + ([f"... and {len(lines) - SHOWN:,} more: {report}"] if len(lines) > SHOWN else [])
-
-
-def _told(line: Any) -> str:
-    if isinstance(line, dict):
-        return f"line {line.get('line')}: {clean(str(line.get('reason', '')))}"
-    return f"line {line}"
+    if not lines:
+        return None
+    more = f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+    return f"lines {', '.join(map(str, lines[:SHOWN]))}{more}" if len(lines) > 1 else f"line {lines[0]}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ BAD_CONFIG = 78
 """``EX_CONFIG`` of ``sysexits.h``: a service manager need not start again what is configured wrongly."""
 
 _AGAIN = "say it again in a moment; what the daemon does: stokehold status"
-_LOOK = "see what became of it: stokehold status"
+_LOOK = "see what became of it: stokehold status, stokehold logs"
 _NEXT = {
     "not_running": "why: stokehold tree, and stokehold logs",
     "restarting": _AGAIN,

@@ -41,9 +41,9 @@ def _moment(text: str) -> str:
 
 
 def fields(record: dict[str, Any]) -> str:
-    """Return ``  key=value`` of each, on one line."""
+    """Return ``  key=value`` of each that has a value, on one line."""
     return "".join(
-        f"  {paint(f'{clean(key)}=', 'dim')}{_value(value)}" for key, value in record.items() if value is not None
+        f"  {paint(f'{clean(key)}=', 'dim')}{_value(value)}" for key, value in record.items() if value not in (None, "")
     )
 
 

@@ -58,8 +58,14 @@ def _row(job: dict[str, Any]) -> list[str]:
         f"{job['samples']:,}",
         size(job["bytes"]),
         when(job["submitted_at"]),
-        (job["last_error"] or "").partition("\n")[0],
+        _short(job["last_error"] or ""),
     ]
+
+
+def _short(text: str, limit: int = 72) -> str:
+    """Return the beginning of an error; ``queue show`` has all of it."""
+    first = text.partition("\n")[0]
+    return first if len(first) <= limit else f"{first[: limit - 1]}…"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -91,7 +97,9 @@ def _report(home: str, job: dict[str, Any]) -> list[tuple[str, str]]:
     from protocol.cli.errors_file import bad_lines, error_file
 
     report = error_file(home, job["id"], job["file"])
-    return [("report", str(report)), *(("", line) for line in bad_lines(report))] if report else []
+    if report is None:
+        return []
+    return [("report", str(report)), *([("bad", lines)] if (lines := bad_lines(report)) else [])]
 
 
 def _change(options: argparse.Namespace) -> int:

@@ -119,8 +119,8 @@ def _refused(source: Path, home: Home, accepted: Accepted, *, quiet: bool) -> di
 
 def _say_lines(home: Home, job: str, file: str) -> None:
     if report := error_file(home.root, job, file):
-        for line in bad_lines(report):
-            say(f"  {line}")
+        if lines := bad_lines(report):
+            say(f"  {lines}")
         say(f"  {paint('→', 'dim', stream=sys.stderr)} all of it: {report}")
 
 

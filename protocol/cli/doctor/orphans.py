@@ -6,23 +6,31 @@ start time (``supervisor/custody.py`` writes it). An owner that no longer runs h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.cli.doctor.finding import Finding
 
 TAG = b"SUPERVISOR_CUSTODY="
+ENDED_WITHIN = 2.0
+"""Seconds after its daemon's death within which a process must be gone."""
+
 _PROC = Path("/proc")
 
 
 def check() -> list[Finding]:
     """Is anything left of a daemon that has ended?"""
-    left = list(_left())
+    left = dict(_left())
+    if left:
+        # A daemon that ended just now may have left some that its hosts are about to end.
+        time.sleep(ENDED_WITHIN)
+        left = {pid: command for pid, command in _left() if left.get(pid) == command}
     if not left:
         return [Finding("ok", "no process is left of a daemon that has ended")]
     return [
         Finding("trouble", f"PID {pid} is left of a daemon that has ended: {command}", f"kill -9 {pid}")
-        for pid, command in left
+        for pid, command in left.items()
     ]
 
 

@@ -137,8 +137,8 @@ class Canned:
         from protocol.config import Config
 
         values = msgspec.to_builtins(Config())
-        values["disk"]["refuse_below"] = 1
-        values["disk"]["warn_below"] = 2
+        values["disk"]["refuse_below"] = 10**9
+        values["disk"]["warn_below"] = 2 << 30
         origins = {"disk.refuse_below": "/some/file.toml:3"}
         return system.ShownConfig(revision=4, values=values, origins=origins)
 
@@ -208,11 +208,15 @@ class Canned:
         """Take the file out of the inbox; one that says ``bad`` is refused with a report."""
         (path,) = self._home.inbox.glob(f"@{message.submit_id}-*")
         name = path.name.split("@", 2)[2]
+        if b"die" in path.read_bytes():
+            os._exit(137)
         if b"bad" not in path.read_bytes():
             path.rename(self._home.line("normal") / name)
             return queue.Accepted(id=message.submit_id, file=name, state="queued")
-        report = {"id": message.submit_id, "file": name, "reason": "2 bad lines", "attempts": 0, "lines": [
-            {"line": 2, "reason": "not JSON"}, {"line": 5, "reason": "no text"}], "traceback": None}  # fmt: skip
+        report = {
+            "id": message.submit_id, "file": name, "reason": "2 bad lines", "attempts": 0, "lines": [2, 5],
+            "traceback": None,
+        }  # fmt: skip
         (self._home.failed / f"{name}~2.error.json").write_text(json.dumps(report))
         path.rename(self._home.failed / f"{name}~2")
         return queue.Accepted(id=message.submit_id, file=name, state="failed", reason="2 bad lines")

@@ -41,12 +41,14 @@ def test_check_of_the_homes_own_file(run: Run, home: Home) -> None:
 
 def test_show_is_toml_with_where_each_value_came_from(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
     out = run("config", "show", "--home", home.root).stdout
-    assert "refuse_below" in out and "# /some/file.toml:3" in out
+    assert "# /some/file.toml:3" in out
     shown = tomllib.loads(out)
+    assert shown["disk"]["refuse_below"] == 10**9  # not the 953.7MiB that it nearly is
+    assert shown["disk"]["warn_below"] == "2GiB"
     assert shown["inbox"]["settle"] == "2s"
     assert shown["training"]["learning_rate"] == 2e-4
     plain = json.loads(run("config", "show", "--json", "--home", home.root).stdout)
-    assert (plain["revision"], plain["values"]["disk"]["refuse_below"]) == (4, 1)
+    assert (plain["revision"], plain["values"]["disk"]["refuse_below"]) == (4, 10**9)
 
 
 def test_reload(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:

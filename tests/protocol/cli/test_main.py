@@ -57,7 +57,9 @@ def test_every_command_explains_itself(run: Run) -> None:
 
 
 def test_no_command_is_misuse(run: Run) -> None:
-    assert run().returncode == 2
+    done = run()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "commands:" in done.stderr
 
 
 @pytest.mark.parametrize(

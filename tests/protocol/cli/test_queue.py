@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
+import msgspec
 import pytest
 
+from protocol.cli.failure import refused
+from protocol.client import Client, Failed
 from protocol.home import Home
+from protocol.messages.common import Request
+from protocol.messages.consolidator import GetConsolidator
+from protocol.messages.queue import GetHistory, GetJob, GetQueue, Resume
+from protocol.messages.system import GetTree, ShowConfig
 from tests.protocol.cli.conftest import Run
 
 pytestmark = pytest.mark.usefixtures("daemon")
@@ -53,7 +59,7 @@ def test_show_prints_the_bad_lines_of_a_failed_job(run: Run, home: Home) -> None
     (home.failed / "c.jsonl.error.json").write_text(json.dumps(report))
     out = run("queue", "show", "c.jsonl", "--home", home.root).stdout
     assert "loss is not finite" in out
-    assert "line 4" in out and "line 9" in out
+    assert "lines 4, 9" in out
     assert json.loads(run("queue", "show", "c.jsonl", "--json", "--home", home.root).stdout)["state"] == "failed"
 
 
@@ -137,12 +143,28 @@ def test_consolidate(run: Run, home: Home) -> None:
     assert "refused: nothing was trained" in run("consolidate", "--now", "--home", home.root).stdout
 
 
-def test_an_actor_that_is_not_there(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
-    """Failures of the wire get a hint of what to do next."""
-    from protocol.cli.failure import refused
-    from protocol.client import Client, Failed
-    from protocol.messages.queue import Resume
+@pytest.mark.parametrize(
+    ("words", "to", "message"),
+    [
+        (["tree"], "ControlSocket", GetTree()),
+        (["config", "show"], "ControlSocket", ShowConfig()),
+        (["queue", "list"], "QueueManager", GetQueue()),
+        (["queue", "show", "a.jsonl"], "QueueManager", GetJob(job="a.jsonl")),
+        (["history"], "QueueManager", GetHistory()),
+        (["consolidate"], "Consolidator", GetConsolidator()),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_read_without_types_is_what_the_typed_client_decodes(
+    run: Run, home: Home, words: list[str], to: str, message: Request[Any]
+) -> None:
+    with Client.connect(home.socket) as client:
+        typed = client.call(to, message)
+    assert json.loads(run(*words, "--json", "--home", home.root).stdout) == msgspec.to_builtins(typed)
 
+
+def test_an_actor_that_is_not_there(home: Home) -> None:
+    """Failures of the wire get a hint of what to do next."""
     with Client.connect(home.socket) as client, pytest.raises(Failed) as failed:
         client.call("Nobody", Resume())
     told = refused(failed.value)
