@@ -25,7 +25,7 @@ from protocol.messages.disk import (
 )
 from protocol.messages.queue import DiskGate
 from protocol.messages.trainer import ConfigChanged
-from supervisor import Actor, Down, MailboxFull, Reason, Reply, on, on_deferred, on_down
+from supervisor import Actor, Down, MailboxFull, Reason, Reply, Timer, on, on_deferred, on_down
 from supervisor.durable import Disk
 
 EAGER: Final = 1.0
@@ -55,6 +55,7 @@ class _WaitOver(Message, frozen=True):
 class _Waiting:
     request: Reserve
     reply: Reply[Reserved]
+    end: Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,7 @@ class DiskMonitor(Actor):
             reply.send(Reserved("", granted=False, reason=why))
         else:
             ticket = uuid4().hex
-            self._waiting[ticket] = _Waiting(message, reply)
-            self.context.after(message.wait_s, _WaitOver(ticket))
+            self._waiting[ticket] = _Waiting(message, reply, self.context.after(message.wait_s, _WaitOver(ticket)))
             self._look_soon()
 
     @on(_WaitOver)
@@ -195,10 +195,11 @@ class DiskMonitor(Actor):
     def _serve(self) -> None:
         """Answer those who wait and whose turn has come, first come first served."""
         for ticket, waiting in list(self._waiting.items()):
-            if waiting.reply.done:
+            room = self._lacking(waiting.request) is None
+            if room or waiting.reply.done:
                 del self._waiting[ticket]
-            elif self._lacking(waiting.request) is None:
-                del self._waiting[ticket]
+                waiting.end.cancel()
+            if room and not waiting.reply.done:
                 self._grant(waiting.request, waiting.reply)
 
     def _grant(self, request: Reserve, reply: Reply[Reserved]) -> None:

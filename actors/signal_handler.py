@@ -62,11 +62,9 @@ class SignalHandler(Actor):
         self._board = board
         self._signals = signals
         self._disk = Disk()
-        self._after_file = False
 
     async def on_start(self) -> None:
         self._look_for_stop_file()
-        self._after_file = self._board.gate.stop_after_file
         self.context.every(LOOK, _Look())
         if self._signals is not None:
             self.context.spawn(self._receive, self._signals, name="signals")
@@ -75,7 +73,7 @@ class SignalHandler(Actor):
         self._board.troubles.pop(NAME, None)
 
     def summary(self) -> Mapping[str, object]:
-        return {"stop_after_file": self._after_file, "revision": self._store.revision}
+        return {"stopping": self._board.stopping, "revision": self._store.revision}
 
     async def _receive(self, signals: Signals) -> None:
         async for number in signals:
@@ -114,8 +112,8 @@ class SignalHandler(Actor):
     @on(_Look)
     async def _look(self, message: _Look) -> None:
         self._look_for_stop_file()
-        if self._after_file and self._board.held is None and self._board.queue.processing == 0:
-            self._after_file = False
+        gate = self._board.gate  # QueueManager's word decides: a resume takes the request back
+        if gate.stop_after_file and self._board.held is None and self._board.queue.processing == 0:
             self._stop_gently("stokehold stop --after-file")
 
     def _stop_gently(self, why: str) -> None:
@@ -128,7 +126,6 @@ class SignalHandler(Actor):
             await self.context.ref(QUEUE).call(StopAfterFile())
         except CallFailed as error:
             raise Refused(f"the queue did not take the request: {error}") from error
-        self._after_file = True
 
     def _look_for_stop_file(self) -> None:
         """Obey ``.stop`` if it was put there since this daemon took its lock; remove it in any case."""

@@ -20,7 +20,7 @@ from actors.signal_handler import SignalHandler
 from protocol.config import Config
 from protocol.home import Home
 from protocol.messages.common import Done
-from protocol.messages.queue import QueueCounts, StopAfterFile
+from protocol.messages.queue import GateView, QueueCounts, StopAfterFile
 from protocol.messages.system import ReloadConfig, Stop
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Actor, ChildSpec, Disk, HandlerFailed, Ref, Refused, SupervisorSpec, Tree, on, open_tree
@@ -40,14 +40,16 @@ class Ledger:
 
 
 class Clerk(Actor):
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, board: Board) -> None:
         self.ledger = ledger
+        self.board = board
 
     @on(StopAfterFile)
     async def _(self, message: StopAfterFile) -> Done:
         if self.ledger.refuse:
             raise Refused("recovery is not over")
         self.ledger.stops += 1
+        self.board.gate = GateView(stop_after_file=True)
         return Done()
 
     @on(ConfigChanged)
@@ -94,7 +96,7 @@ async def room(tmp_path: Path, *, before_start: bool = False, embedded: bool = F
     store, board, ledger, clock = ConfigStore(Config(), settings), Board(), Ledger(), VirtualClock()
     signals = Signals()
     handler = ChildSpec("SignalHandler", lambda: SignalHandler(home, store, board, None if embedded else signals))
-    spec = SupervisorSpec("root", [ChildSpec("QueueManager", lambda: Clerk(ledger)), handler])
+    spec = SupervisorSpec("root", [ChildSpec("QueueManager", lambda: Clerk(ledger, board)), handler])
     try:
         async with open_tree(spec, clock=clock) as tree:
             yield Room(tree, clock, home, store, board, signals, ledger, EventLog(tree.stream, ["state"]))
@@ -190,6 +192,28 @@ async def test_stop_after_the_file_waits_until_no_job_is_held_and_all_is_durable
         await the.clock.advance(10)
         assert not the.is_stopping()
         the.board.queue = QueueCounts()
+        await the.clock.advance(1)
+        assert (await the.ended())[0] == "stokehold stop --after-file"
+
+
+@pytest.mark.anyio
+async def test_stop_after_the_file_can_be_taken_back(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.board.held = Held("a", 1)
+        await the.handler.call(Stop("after_file"))
+        the.board.gate, the.board.held = GateView(), None
+        await the.clock.advance(10)
+        assert not the.is_stopping()
+
+
+@pytest.mark.anyio
+async def test_a_restarted_handler_remembers_a_stop_after_the_file(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.board.held = Held("a", 1)
+        await the.handler.call(Stop("after_file"))
+        the.tree.inject_fault("SignalHandler", RuntimeError("a fault of the test"))
+        await settle()
+        the.board.held = None
         await the.clock.advance(1)
         assert (await the.ended())[0] == "stokehold stop --after-file"
 
