@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from protocol.cli.doctor import OF_ENVIRONMENT, OF_HOME, disk, filesystem, head, inotify, permissions, sqlite
+from protocol.cli.doctor import OF_ENVIRONMENT, OF_HOME, disk, filesystem, head, inotify, orphans, permissions, sqlite
 from protocol.home import Home
+from supervisor import custody
 from tests.protocol.cli import homes
-from tests.protocol.cli.conftest import ROOT, Run, environment, until
+from tests.protocol.cli.conftest import ROOT, Run, environment
 
 
 def findings(run: Run, *words: object, **more: Any) -> dict[str, list[dict[str, str]]]:
@@ -134,21 +134,29 @@ def test_inotify_limits() -> None:
     assert inotify.judge(128, 10, 3).level == "warning"
 
 
-def test_a_process_whose_owner_is_dead_is_an_orphan(run: Run) -> None:
-    """The owner named in the tag is a process that has ended; the kernel gave its pid to nobody or to another."""
+def test_the_tag_is_the_one_that_the_supervisor_writes() -> None:
+    assert f"{custody.TAG}=".encode() == orphans.TAG
+
+
+def test_a_process_whose_owner_is_dead_is_an_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under another name of the tag, lest a daemon that starts meanwhile ends them: it looks for them too."""
+    monkeypatch.setattr(orphans, "TAG", b"CUSTODY_OF_A_TEST=")
+    monkeypatch.setattr(orphans, "ENDED_WITHIN", 0.0)
     ended = subprocess.Popen(["true"])
     ended.wait()
-    namespace = os.stat("/proc/self/ns/pid").st_ino
-    me = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    mine = custody.new_tag()
+    namespace, me, _, rest = mine.split(".")
     tags = {
-        "orphan": f"{namespace}.{ended.pid}.1.abc", "kept": f"{namespace}.{os.getpid()}.{me}.abc",
-        "recycled": f"{namespace}.{os.getpid()}.1.abc", "elsewhere": f"1.{ended.pid}.1.abc", "nonsense": "x",
-    }  # fmt: skip
+        "orphan": f"{namespace}.{ended.pid}.1.{rest}",
+        "kept": mine,
+        "recycled": f"{namespace}.{me}.1.{rest}",
+        "elsewhere": f"1.{ended.pid}.1.{rest}",
+        "nonsense": "x",
+    }
     sleepers = {
         name: subprocess.Popen(
             [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()", name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment({"SUPERVISOR_CUSTODY": tag}),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment({"CUSTODY_OF_A_TEST": tag}),
         )
         for name, tag in tags.items()
     }  # fmt: skip
@@ -156,15 +164,14 @@ def test_a_process_whose_owner_is_dead_is_an_orphan(run: Run) -> None:
         for sleeper in sleepers.values():
             assert sleeper.stdout is not None
             sleeper.stdout.readline()
-        found = findings(run)["orphans"]
-        pids = {row["what"].split()[1] for row in found}
-        told = {name for name, sleeper in sleepers.items() if str(sleeper.pid) in pids}
-        assert told == {"orphan", "recycled"}
-        assert {row["remedy"] for row in found} >= {f"kill -9 {sleepers['orphan'].pid}"}
+        found = orphans.check()
     finally:
         for sleeper in sleepers.values():
             sleeper.communicate()
-    until(lambda: all(sleeper.poll() is not None for sleeper in sleepers.values()), "they have ended")
+    pids = {row.what.split()[1] for row in found}
+    assert {name for name, sleeper in sleepers.items() if str(sleeper.pid) in pids} == {"orphan", "recycled"}
+    assert f"kill -9 {sleepers['orphan'].pid}" in {row.remedy for row in found}
+    assert [row.level for row in orphans.check()] == ["ok"]
 
 
 def test_head_and_current_agree(home: Home) -> None:
