@@ -11,7 +11,6 @@ import anyio
 import msgspec
 
 from actors.daemon import Daemon
-from protocol.aclient import Client
 from protocol.config import Config
 from protocol.messages.system import GetStatus, Status
 from supervisor import CallFailed, SystemClock
@@ -67,7 +66,3 @@ def drop(daemon: Daemon, name: str, content: str) -> Path:
     aside = daemon.home.root.parent / f".{name}.aside"
     aside.write_text(content)
     return aside.rename(daemon.home.inbox / name)
-
-
-async def connect(daemon: Daemon) -> Client:
-    return await Client.connect(daemon.home.socket)

@@ -10,8 +10,9 @@ import pytest
 
 from actors.daemon import open_daemon
 from actors.status import node
+from protocol.aclient import connect
 from protocol.messages.queue import GetQueue
-from tests.system.embedded import config, connect, drop, status, until
+from tests.system.embedded import config, drop, status, until
 from tests.system.harness import rows
 
 pytestmark = pytest.mark.anyio
@@ -67,14 +68,12 @@ async def test_each_actor_crashes_alone(tmp_path: Path) -> None:
 
 async def test_clients_come_back_after_control_socket(tmp_path: Path) -> None:
     async with open_daemon(tmp_path / "home", config()) as daemon:
-        client = await connect(daemon)
-        assert await client.call("QueueManager", GetQueue()) == []
-        await client.aclose()
+        async with connect(daemon.home.socket) as client:
+            assert await client.call("QueueManager", GetQueue()) == []
         daemon.tree.inject_fault("ControlSocket", Injected())
         await until(daemon, "the socket", lambda s: s.restarts == 1)
-        client = await connect(daemon)
-        assert await client.call("QueueManager", GetQueue()) == []
-        await client.aclose()
+        async with connect(daemon.home.socket) as client:
+            assert await client.call("QueueManager", GetQueue()) == []
 
 
 async def test_the_trainer_itself_crashes_and_goes_on(tmp_path: Path) -> None:
