@@ -100,6 +100,11 @@ class ChildRecord:
         return self.incarnation is not None
 
     @property
+    def is_current(self) -> bool:
+        """False for one that was left stuck and whose name has another record by now."""
+        return self.runtime.children.get(self.id) is self
+
+    @property
     def shown_status(self) -> str:
         return Status.STUCK if self.id in self.runtime.stuck else self.status
 
@@ -155,19 +160,22 @@ class ChildRecord:
             self.started_at = None
         if self.status in (Status.STARTING, Status.RUNNING):
             self.status = Status.EXITED
-        if self.fate == "final":
+        if self.fate == "final" and self.is_current:
             self.cell.phase = Phase.ENDED
         self.runtime.stuck.pop(self.id, None)
         report_lifecycle(self, "exited", reason=reason)
         self.runtime.registry.announce(self.cell, reason)
         supervisor = self.runtime.supervisors.get(self.supervisor_id)
-        if supervisor is None or not supervisor.child_exited(self):
-            # The supervisor has gone on without this one, which was stuck; with its end the name is free.
+        if supervisor is not None and supervisor.child_exited(self):
+            return
+        # The supervisor has gone on without this one, which was stuck; with its end the name is free.
+        if self.is_current:
             self.settle_stopped("not running")
             self.runtime.drop(self)
+        self._tell_supervisor()
 
     def _enter(self, phase: Phase) -> None:
-        if isinstance(self.spec, SupervisorSpec):
+        if isinstance(self.spec, SupervisorSpec) or not self.is_current:
             return
         self.cell.phase = phase
         self.cell.fail_calls()

@@ -82,7 +82,8 @@ class Pending(Generic[R]):
             try:
                 yield from self._waiter.__await__()
             finally:
-                self.cancel()
+                if not self._settled:  # the awaiting task was cancelled
+                    self.cancel()
         return self.result()
 
     def on_done(self, callback: Callable[[Pending[R]], None]) -> None:

@@ -77,17 +77,15 @@ class Steps:
         If not, ``child.last_reason`` says why and nothing of it is left, with two exceptions: the supervisor has to
         stop (the child is ended with all others), or the child is stuck (``child.alive``).
         """
-        if child.id in self.runtime.stuck or child.alive:
-            child.last_reason = StartFailed("StillStopping", "the incarnation before has not ended yet")
-            return False
         child.aborted = False
+        if not await self._name_is_free(child):
+            return False
         child.cell.incarnation += 1
         child.begin(self._make(child), retried=retried)
         assert child.incarnation is not None
         child.incarnation.start()
         self.busy_with = child
-        started = self.runtime.clock.monotonic()
-        limit = None if isinstance(child.spec, SupervisorSpec) else started + child.spec.start_timeout
+        limit = self.runtime.clock.monotonic() + start_limit(child)
         settled = await self.until(
             lambda: child.status is not Status.STARTING or self.stopping is not None or child.aborted, lambda: limit
         )
@@ -98,9 +96,26 @@ class Steps:
             child.exit = None
             return False
         if self.stopping is None:
-            text = "given up on request" if child.aborted else f"no ack within {started_limit(child):g} s"
+            text = "given up on request" if child.aborted else f"no ack within {start_limit(child):g} s"
             await self.end_one(child, StartFailed("StartTimeout", text), "again" if retried else "final")
             child.last_reason = StartFailed("StartTimeout", text)
+        return False
+
+    async def _name_is_free(self, child: ChildRecord) -> bool:
+        """Wait, within the start limit, until a stuck incarnation of this name, left by a supervisor before us, has ended.
+
+        This is what keeps two incarnations from overlapping (tqwewe/kameo#387, erlang/otp#6339).
+        """
+        stuck = self.runtime.stuck
+        if child.id not in stuck:
+            return True
+        self.busy_with = child
+        limit = self.runtime.clock.monotonic() + start_limit(child)
+        free = await self.until(lambda: child.id not in stuck or self.halted() or child.aborted, lambda: limit)
+        self.busy_with = None
+        if free and child.id not in stuck:
+            return True
+        child.last_reason = StartFailed("StillStopping", "the incarnation before it has not ended")
         return False
 
     async def end_one(self, child: ChildRecord, reason: Reason, fate: Fate) -> bool:
@@ -151,7 +166,7 @@ class Steps:
         return maker_of(child.spec)(child.spec, child.cell, child.cell.incarnation, child, self.runtime)
 
 
-def started_limit(child: ChildRecord) -> float:
+def start_limit(child: ChildRecord) -> float:
     """The time in seconds that a child has for its ack."""
     return child.spec.start_timeout if isinstance(child.spec, ChildSpec) else float("inf")
 

@@ -207,7 +207,7 @@ class TaskIncarnation:
         cell = self.cell
         handlers = actor.__handlers__
         turn = 0
-        while self._stop is None:
+        while self._stop is None and self._decided is None:
             if cell.system:
                 await self._handle_system(actor, cell.system.popleft())
                 continue

@@ -1,0 +1,271 @@
+"""What an actor can do through its context: monitors, links, timers, spawning, stopping, the tree, the stream."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from protocol.messages.common import Message
+from supervisor import ChildSpec, Crash, Down, NotRunning, Ref, Shutdown, SupervisorSpec, on, open_tree
+from supervisor.testing import EventLog, VirtualClock, eventually, settle
+from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put, StopYourself
+
+pytestmark = pytest.mark.anyio
+
+
+class Do(Message, frozen=True):
+    what: str
+    to: str
+
+
+class Busybody(Counter):
+    @on(Do)
+    async def _(self, message: Do) -> None:
+        getattr(self.context, message.what)(self.context.ref(message.to))
+
+
+def _pair(watcher: Counter, restart: str = "permanent") -> SupervisorSpec:
+    return SupervisorSpec(
+        "root",
+        [ChildSpec("target", Counter, restart=restart), ChildSpec("w", lambda: watcher)],  # type: ignore[arg-type]
+        intensity=100,
+    )
+
+
+async def test_a_monitor_reports_each_end_with_its_incarnation_until_it_is_taken_off() -> None:
+    watcher = Busybody()
+    async with open_tree(_pair(watcher)) as tree:
+        tree.ref("w").cast(Do("monitor", "target"))
+        tree.ref("w").cast(Do("monitor", "target"))
+        await settle()
+        for incarnation in (1, 2):
+            tree.ref("target").cast(Fail("x"))
+            await eventually(lambda incarnation=incarnation: len(watcher.downs) == incarnation)  # type: ignore[misc]
+            await eventually(lambda: tree.view().children[0].status == "running")
+        assert [(down.name, down.incarnation) for down in watcher.downs] == [("target", 1), ("target", 2)]
+        reason = watcher.downs[0].reason
+        assert isinstance(reason, Crash)
+        assert reason.error_type == "ValueError"
+        tree.ref("w").cast(Do("demonitor", "target"))
+        await settle()
+        tree.ref("target").cast(Fail("x"))
+        await eventually(lambda: tree.view().children[0].restarts == 3)
+        await settle()
+        assert len(watcher.downs) == 2
+
+
+async def test_a_monitor_on_one_that_has_ended_or_never_was_tells_at_once() -> None:
+    watcher = Busybody()
+    async with open_tree(_pair(watcher, "transient")) as tree:
+        tree.ref("target").cast(StopYourself())
+        await settle()
+        tree.ref("w").cast(Do("monitor", "target"))
+        tree.ref("w").cast(Do("monitor", "nobody"))
+        await settle()
+        assert [(down.name, down.incarnation) for down in watcher.downs] == [("target", 1), ("nobody", 0)]
+
+
+async def test_a_monitor_dies_with_the_watcher() -> None:
+    watcher = Busybody()
+    async with open_tree(_pair(watcher)) as tree:
+        tree.ref("w").cast(Do("monitor", "target"))
+        tree.ref("w").cast(Fail())
+        await eventually(lambda: tree.view().children[1].restarts == 1)
+        tree.ref("target").cast(Fail())
+        await eventually(lambda: tree.view().children[0].restarts == 1)
+        await settle()
+        assert watcher.downs == []
+
+
+async def test_downs_come_before_other_messages() -> None:
+    watcher = Busybody()
+    seen: list[int] = []
+    async with open_tree(_pair(watcher)) as tree:
+        tree.ref("w").cast(Do("monitor", "target"))
+        held = tree.ref("w").request(Hold(), timeout=60)
+        await settle()
+        for value in range(5):
+            tree.ref("w").cast(Put(value))
+        tree.ref("target").cast(Fail())
+        await eventually(lambda: tree.view().children[0].restarts == 1)
+        watcher.downs = _Spy(seen, watcher)
+        watcher.hold.set()
+        assert await held == 1
+        await tree.ref("w").call(GetAll())
+        assert seen == [0], "no cast had been handled when the notice was"
+
+
+class _Spy(list[Down]):
+    def __init__(self, seen: list[int], actor: Counter) -> None:
+        super().__init__()
+        self._seen = seen
+        self._actor = actor
+
+    def append(self, down: Down) -> None:
+        self._seen.append(len(self._actor.values))
+
+
+@pytest.mark.parametrize(("victim", "other"), [("target", "w"), ("w", "target")])
+async def test_linked_actors_go_down_together(victim: str, other: str) -> None:
+    async with open_tree(_pair(Busybody())) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("w").cast(Do("link", "target"))
+        await settle()
+        tree.ref(victim).cast(Fail())
+        await log.wait_for(event="started", actor=other, incarnation=2)
+        await log.wait_for(event="started", actor=victim, incarnation=2)
+        await settle()
+        tree.ref(victim).cast(Fail())
+        await log.wait_for(event="started", actor=victim, incarnation=3)
+        await settle()
+        assert not log.read(event="started", actor=other, incarnation=3), "a link is of one incarnation"
+
+
+async def test_a_normal_end_takes_no_linked_peer_down() -> None:
+    async with open_tree(_pair(Busybody(), "transient")) as tree:
+        tree.ref("w").cast(Do("link", "target"))
+        await settle()
+        tree.ref("target").cast(StopYourself())
+        await settle()
+        assert tree.view().children[1].restarts == 0
+
+
+async def test_timers_fire_repeat_and_die_with_the_incarnation() -> None:
+    clock = VirtualClock()
+
+    class Ticking(Counter):
+        async def on_start(self) -> None:
+            if self.context.incarnation == 1:
+                self.context.after(3, Put(1))
+                self.context.every(2, Put(2))
+                self.cancelled = self.context.after(3, Put(3))
+                self.cancelled.cancel()
+                self.cancelled.cancel()
+
+    actor = Ticking()
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: actor)]), clock=clock) as tree:
+        await clock.advance(7)
+        assert actor.values == [2, 1, 2, 2]
+        tree.ref("a").cast(Fail())
+        await clock.advance(10)
+        assert actor.values == [2, 1, 2, 2]
+
+
+async def test_a_repeating_timer_does_not_fill_the_mailbox_of_a_busy_actor() -> None:
+    clock = VirtualClock()
+
+    class Ticking(Counter):
+        async def on_start(self) -> None:
+            self.context.every(1, Put(1))
+
+    actor = Ticking()
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: actor)]), clock=clock) as tree:
+        held = tree.ref("a").request(Hold(), timeout=1000)
+        await clock.advance(50)
+        assert tree.view().children[0].mailbox == 1
+        actor.hold.set()
+        assert await held == 1
+
+
+async def test_spawned_tasks_end_with_the_incarnation_after_on_stop() -> None:
+    journal: list[str] = []
+
+    class Spawns(Counter):
+        async def on_start(self) -> None:
+            self.context.spawn(self._beside, name="beside")
+            await anyio.sleep(0.001)
+
+        async def on_stop(self, reason: object) -> None:
+            await anyio.sleep(0.001)
+            journal.append("on_stop")
+
+        async def _beside(self) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                journal.append("beside")
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Spawns)])):
+        pass
+    assert journal == ["on_stop", "beside"]
+
+
+async def test_an_actor_sees_its_place() -> None:
+    seen: dict[str, object] = {}
+
+    class Looks(Counter):
+        async def on_start(self) -> None:
+            seen.update(name=self.context.name, incarnation=self.context.incarnation, tree=self.context.tree().id)
+            seen["self"] = self.context.self_ref == self.context.ref("a")
+            seen["hash"] = len({self.context.self_ref, self.context.ref("a"), self.context.ref("b")})
+            self.context.publish("steps", {"step": 1})
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Looks)])) as tree:
+        assert seen == {"name": "a", "incarnation": 1, "tree": "root", "self": True, "hash": 2}
+        assert repr(tree.ref("a")) == "<Ref a>"
+        assert tree.ref("a") != Ref(tree.ref("b").cell)
+
+
+async def test_the_tree_ends_when_an_actor_asks_for_it() -> None:
+    class Ends(Counter):
+        @on(StopYourself)
+        async def _(self, message: StopYourself) -> None:
+            self.context.request_shutdown("all done", 5)
+
+    async with open_tree(SupervisorSpec("root", [SupervisorSpec("s", [ChildSpec("a", Ends)])])) as tree:
+        tree.ref("a").cast(StopYourself())
+        report = await tree.wait()
+        assert (report.reason, report.exit_code) == (Shutdown("all done"), 5)
+
+
+async def test_the_fault_port_makes_the_actor_raise() -> None:
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter)])) as tree:
+        log = EventLog(tree.stream)
+        tree.inject_fault("a", RuntimeError("injected"))
+        await log.wait_for(event="started", actor="a", incarnation=2)
+        assert log.topic("crashes")[0]["error"] == "RuntimeError"
+        with pytest.raises(NotRunning):
+            tree.inject_fault("nobody", RuntimeError())
+
+
+async def test_an_actor_without_progress_is_ended_and_restarted() -> None:
+    clock = VirtualClock()
+    beats: list[Counter] = []
+
+    class Beating(Counter):
+        async def on_start(self) -> None:
+            beats.append(self)
+
+    spec = SupervisorSpec("root", [ChildSpec("a", Beating, liveness=10), ChildSpec("b", Counter)])
+    async with open_tree(spec, clock=clock) as tree:
+        log = EventLog(tree.stream)
+        await clock.advance(9)
+        await anyio.to_thread.run_sync(beats[0].context.beat, "loading", 30.0)
+        await clock.advance(29)
+        beats[0].context.beat("training")
+        await clock.advance(9.9)
+        assert tree.view().children[0].restarts == 0
+        await clock.advance(0.2)
+        await log.wait_for(event="started", actor="a", incarnation=2)
+        assert tree.view().children[0].last_exit == "timeout: no progress for 10 s in phase 'training'"
+        assert log.topic("crashes")[0]["reason"].startswith("timeout")
+        beats[1].context.beat("x", 5.0)
+        await clock.advance(100)
+        assert tree.view().children[1].restarts == 0, "without a limit nobody is watched"
+
+
+async def test_the_view_shows_every_level() -> None:
+    actor = Counter()
+    spec = SupervisorSpec("root", [SupervisorSpec("s", [ChildSpec("a", lambda: actor)]), ChildSpec("b", Counter)])
+    async with open_tree(spec) as tree:
+        held = tree.ref("a").request(Hold(), timeout=60)
+        await settle()
+        tree.ref("a").cast(Put(1))
+        node = tree.view()
+        assert (node.id, node.kind, node.status, node.pid) == ("root", "supervisor", "running", None)
+        inner = node.children[0]
+        assert (inner.kind, inner.children[0].mailbox, inner.children[0].restarts) == ("supervisor", 1, 0)
+        assert inner.children[0].uptime_s is not None
+        assert not held.done
+        actor.hold.set()
