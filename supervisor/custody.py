@@ -8,6 +8,7 @@ ancestor of it is dead. Signals go through a pidfd, so they cannot hit a strange
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -22,6 +23,9 @@ TAG = "SUPERVISOR_CUSTODY"
 """Name of the environment variable that marks every process started under a host."""
 
 _PROC = Path("/proc")
+_EXEC_LOOK, _EXEC_LOOKS = 0.002, 5
+"""A process in the middle of an exec has no environment for a moment: how long until another look, and how many."""
+_PF_KTHREAD = 0x00200000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -41,6 +45,12 @@ class _Stat:
     pid: Pid
     parent: int
     state: str
+    flags: int
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is a process with a program in it: neither a zombie nor a thread of the kernel."""
+        return self.state not in "ZX" and not self.flags & _PF_KTHREAD
 
 
 def _stat(number: int) -> _Stat | None:
@@ -49,7 +59,7 @@ def _stat(number: int) -> _Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the name before it may hold spaces and brackets of its own
-    return _Stat(Pid(number, int(fields[19])), int(fields[1]), fields[0].decode())
+    return _Stat(Pid(number, int(fields[19])), int(fields[1]), fields[0].decode(), int(fields[6]))
 
 
 def identify(number: int) -> Pid | None:
@@ -110,33 +120,37 @@ def _namespace() -> str:
     return str((_PROC / "self/ns/pid").stat().st_ino)
 
 
-def _tags() -> Iterable[tuple[_Stat, str]]:
+def _tags() -> Iterable[tuple[Pid, str]]:
+    """Return every other running process that bears a tag, with its tag."""
     marker = f"{TAG}=".encode()
-    for stat in _everyone():
-        try:
-            environment = (_PROC / str(stat.pid.number) / "environ").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # gone, or of another user: not ours to end
-        for entry in environment.split(b"\0"):
-            if entry.startswith(marker):
-                yield stat, entry[len(marker) :].decode(errors="replace")
+    me = os.getpid()
+    unread = [stat.pid for stat in _everyone() if stat.runs and stat.pid.number != me]
+    for last in [False] * _EXEC_LOOKS + [True]:
+        between: list[Pid] = []
+        for pid in unread:
+            try:
+                environment = (_PROC / str(pid.number) / "environ").read_bytes()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # gone, or of another user: not ours to end
+            if not environment:
+                between.append(pid)
+            for entry in environment.split(b"\0"):
+                if entry.startswith(marker):
+                    yield pid, entry[len(marker) :].decode(errors="replace")
+        if last or not between:
+            return
+        unread = between
+        time.sleep(_EXEC_LOOK)
 
 
 def tagged(tag: str) -> list[Pid]:
     """Return every living process that was started with this tag in its environment, except this one."""
-    me = os.getpid()
-    return [stat.pid for stat, its in _tags() if its == tag and stat.state not in "ZX" and stat.pid.number != me]
+    return [pid for pid, its in _tags() if its == tag]
 
 
 def abandoned() -> list[Pid]:
     """Return every living process whose tag names an owner that is dead: what a killed daemon left behind."""
-    me = os.getpid()
-    found: list[Pid] = []
-    for stat, tag in _tags():
-        owner = owner_of(tag)
-        if owner is not None and not alive(owner) and stat.state not in "ZX" and stat.pid.number != me:
-            found.append(stat.pid)
-    return found
+    return [pid for pid, tag in _tags() if (owner := owner_of(tag)) is not None and not alive(owner)]
 
 
 def open_pidfd(pid: Pid) -> int | None:
@@ -168,30 +182,48 @@ def send(pid: Pid, number: int) -> bool:
 def end_all(find: Callable[[], list[Pid]], limit: float, reap: Callable[[], None] = lambda: None) -> list[Pid]:
     """SIGKILL whatever ``find`` finds until it finds nothing more, and return what still lives after ``limit`` seconds.
 
-    A process may fork between being found and being killed, so one pass is never enough. What is returned is held by
-    the kernel (uninterruptible, SIGKILL pending) and goes as soon as it is let go.
+    A process may fork and exit between being found and being killed. So its process group is killed with it, which the
+    kernel does in one go, and only nothing found twice in a row is nothing. What is returned is held by the kernel
+    (uninterruptible, SIGKILL pending) and goes as soon as it is let go.
     """
     deadline = time.monotonic() + limit
-    while left := find():
-        fds = [fd for pid in left if (fd := open_pidfd(pid)) is not None]
-        poll = select.poll()
-        try:
-            for fd in fds:
-                try:
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-                except (ProcessLookupError, PermissionError):
-                    continue
-                poll.register(fd, select.POLLIN)
-            remaining = deadline - time.monotonic()
-            if remaining > 0:
-                poll.poll(min(remaining, 0.05) * 1000)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        reap()
-        if time.monotonic() >= deadline:
-            return [pid for pid in find() if alive(pid)]
+    nothing = 0
+    while nothing < 2:
+        left = find()
+        nothing = 0 if left else nothing + 1
+        if left:
+            _kill(left, max(0.0, min(0.05, deadline - time.monotonic())))
+            reap()
+            if time.monotonic() >= deadline:
+                return [pid for pid in find() if alive(pid)]
     return []
+
+
+def _kill(pids: list[Pid], wait: float) -> None:
+    """Kill these processes with their groups, and wait until one of them has ended, or so many seconds."""
+    poll = select.poll()
+    with contextlib.ExitStack() as opened:
+        for pid in pids:
+            fd = open_pidfd(pid)
+            if fd is None:
+                continue
+            opened.callback(os.close, fd)
+            _kill_group(pid)
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+            poll.register(fd, select.POLLIN)
+        poll.poll(wait * 1000)
+
+
+def _kill_group(pid: Pid) -> None:
+    """Kill the group of a process, if its session is not ours: a session made below us holds none but descendants."""
+    try:
+        if os.getsid(pid.number) != os.getsid(0):
+            os.killpg(os.getpgid(pid.number), signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
 
 
 def end_numbers(numbers: list[int], limit: float) -> None:

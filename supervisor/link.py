@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -55,6 +55,7 @@ class ProcessIncarnation:
         self.last_message: str | None = None
         self._spec = spec
         self._start = spec.start
+        self._patience: float | Literal["infinity"] = 0.0 if spec.shutdown == "brutal_kill" else spec.shutdown
         self._cell = cell
         self._keeper = keeper
         self._around = surroundings
@@ -135,9 +136,8 @@ class ProcessIncarnation:
             return None
         self._forked, self.pid = forked.number, forked.pid
         self._outbox = Outbox(link)
-        shutdown = 0.0 if self._spec.shutdown == "brutal_kill" else self._spec.shutdown
         try:
-            self._outbox.put(wire.Start(self._cell.name, self.number, self._start.target, arguments, shutdown))
+            self._outbox.put(wire.Start(self._cell.name, self.number, self._start.target, arguments, self._patience))
         except FrameTooLarge as error:
             self.kill(start_failure_of(error))
         return link
@@ -226,8 +226,8 @@ class ProcessIncarnation:
                     self._liveness.beat(phase, limit)
             case wire.Ending(reason=reason):
                 self._decide(reason)
-                if isinstance(self._spec.shutdown, int | float):  # on_stop has yet to run
-                    self._limit("exit", self._spec.shutdown + EXIT_GRACE, self._kill_process)
+                if self._patience != "infinity":  # on_stop has yet to run
+                    self._limit("exit", self._patience + EXIT_GRACE, self._kill_process)
             case wire.Summary(values=values):
                 self._summary = values
             case _:
