@@ -23,7 +23,7 @@ class Status(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     EXITED = "exited"
-    """Ended, and the supervisor has not come to it yet."""
+    """Ending or ended by itself, and the supervisor has not come to it yet."""
     RESTARTING = "restarting"
     WAITING = "waiting"
     """Stopped because of a sibling, and started again with it."""
@@ -54,6 +54,7 @@ class ChildRecord:
         "retried",
         "runtime",
         "spec",
+        "started",
         "started_at",
         "status",
         "supervisor_id",
@@ -83,6 +84,8 @@ class ChildRecord:
         """A request to terminate it waits while it is being started."""
         self.resume = False
         """Stuck, and wanted again as soon as it has ended."""
+        self.started = False
+        """Whether the newest incarnation has acked, whatever became of it since."""
         self.restarts = 0
         self.attempt = 0
         self.due = 0.0
@@ -113,6 +116,7 @@ class ChildRecord:
         self.incarnation = incarnation
         self.exit = None
         self.fate = "own"
+        self.started = False
         self.retried = retried
         self.status = Status.STARTING
         if self.cell.phase is not Phase.RESTARTING and isinstance(self.spec, ChildSpec):
@@ -134,7 +138,10 @@ class ChildRecord:
 
     def acked(self, incarnation: Incarnation) -> None:
         if incarnation is self.incarnation:
+            self.started = True
             self.started_at = self.runtime.clock.monotonic()
+            if self.retried and self.last_reason is not None:
+                self.restarts += 1
             if self.fate == "own":
                 self.status = Status.RUNNING
                 if isinstance(self.spec, ChildSpec):
@@ -147,6 +154,8 @@ class ChildRecord:
             return
         again = self.fate == "again" or (self.fate == "own" and self._restarts_after(reason))
         self._enter(Phase.RESTARTING if again else Phase.STOPPING)
+        if self.fate == "own":
+            self.status = Status.EXITED
         if not is_clean(reason) and not self._is_expected(reason, again):
             report_crash(self, incarnation, reason, will_restart=again)
 
@@ -158,8 +167,6 @@ class ChildRecord:
         if self.started_at is not None:
             self.ran_for = self.runtime.clock.monotonic() - self.started_at
             self.started_at = None
-        if self.status in (Status.STARTING, Status.RUNNING):
-            self.status = Status.EXITED
         if self.fate == "final" and self.is_current:
             self.cell.phase = Phase.ENDED
         self.runtime.stuck.pop(self.id, None)
@@ -190,7 +197,7 @@ class ChildRecord:
         return False
 
     def _restarts_after(self, reason: Reason) -> bool:
-        if self.status is Status.STARTING:
+        if not self.started:
             return self.retried
         return needs_restart(self.spec, reason)
 

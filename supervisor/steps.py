@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.errors import Stuck
 from supervisor.incarnation import Incarnation, maker_of
 from supervisor.reasons import Killed, Reason, StartFailed
-from supervisor.record import ChildRecord, Fate, Status
+from supervisor.record import ChildRecord, Fate
 from supervisor.reports import report_lifecycle
 from supervisor.spec import ChildSpec, SupervisorSpec
 
@@ -87,11 +87,11 @@ class Steps:
         self.busy_with = child
         limit = self.runtime.clock.monotonic() + start_limit(child)
         settled = await self.until(
-            lambda: child.status is not Status.STARTING or self.stopping is not None or child.aborted, lambda: limit
+            lambda: child.started or not child.alive or self.halted() or child.aborted, lambda: limit
         )
         self.busy_with = None
-        if child.status is Status.RUNNING:
-            return True
+        if child.started:
+            return True  # also if it has ended again since: that is an exit like any other
         if settled and not child.alive:
             child.exit = None
             return False
@@ -102,7 +102,7 @@ class Steps:
         return False
 
     async def _name_is_free(self, child: ChildRecord) -> bool:
-        """Wait, within the start limit, until a stuck incarnation of this name, left by a supervisor before us, has ended.
+        """Wait, within the start limit, until a stuck incarnation of this name, left by an earlier supervisor, has ended.
 
         This is what keeps two incarnations from overlapping (tqwewe/kameo#387, erlang/otp#6339).
         """

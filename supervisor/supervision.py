@@ -295,10 +295,10 @@ class Supervisor(Steps):
             if one is not child and (one not in siblings or one.status is not Status.WAITING):
                 continue
             if await self.start_one(one, retried=True):
-                one.restarts += 1
-            elif self.halted():
+                continue
+            if self.halted():
                 return
-            elif one.aborted:
+            if one.aborted:
                 one.settle_stopped("not running")
             else:
                 await self._restart(one, one.last_reason or Killed())

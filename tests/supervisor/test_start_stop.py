@@ -17,7 +17,7 @@ from supervisor import (
     TreeStartFailed,
     open_tree,
 )
-from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, settle
+from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, eventually, settle
 from tests.supervisor.helpers import Counter, GetAll, Hold, Put
 
 pytestmark = pytest.mark.anyio
@@ -310,3 +310,16 @@ def test_a_stuck_report_names_and_shows_each() -> None:
     error = StopIncomplete([Stuck("a", "stack of a"), Stuck("b", "stack of b")])
     assert "a, b" in str(error)
     assert "stack of b" in str(error)
+
+
+async def test_a_child_that_acks_and_ends_at_once_has_started() -> None:
+    class Brief(Counter):
+        async def on_start(self) -> None:
+            if self.context.incarnation == 1:
+                self.context.spawn(self._fail)
+
+        async def _fail(self) -> None:
+            raise ValueError("right away")
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Brief), ChildSpec("b", Counter)])) as tree:
+        await eventually(lambda: tree.view().children[0].restarts == 1)
