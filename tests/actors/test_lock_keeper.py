@@ -130,6 +130,14 @@ def test_the_holder_is_found_although_the_file_says_something_else(home: Home, l
         assert holder_of(home).holder.orphan_of is None
 
 
+def test_a_record_of_an_earlier_boot_is_not_believed_however_well_it_fits_a_living_process(home: Home) -> None:
+    with process(home.root) as (first, _), process(home.root.with_name("other")) as (other, _):
+        fits = json.loads(Home(home.root.with_name("other")).lock.read_text())
+        assert fits["pid"] == other.pid
+        home.lock.write_text(json.dumps(fits | {"boot_id": "an earlier one"}))
+        assert holder_of(home).holder.pid == first.pid
+
+
 def test_the_lock_survives_that_its_file_is_deleted(home: Home) -> None:
     with process(home.root) as (first, _):
         home.lock.unlink()

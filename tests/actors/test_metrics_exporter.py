@@ -282,13 +282,13 @@ async def test_it_stops_within_a_second_although_a_client_keeps_its_connection()
         started = anyio.current_time()
         the.tree.request_shutdown("the end of the test")
         await the.tree.wait()
-        assert anyio.current_time() - started < 1.5
+        assert anyio.current_time() - started < 0.9  # at 1 s it would be given up
         connection.close()
 
 
 async def test_the_socket_is_not_inherited_by_processes_that_the_daemon_starts() -> None:
     async with room() as the:
-        assert the.board.http is not None
+        await the.get("/healthz")
         inheritable = []
         for link in Path("/proc/self/fd").iterdir():
             try:

@@ -171,6 +171,18 @@ def test_a_file_that_grows_while_it_is_read_is_not_judged(tmp_path: Path) -> Non
         check_file(path, max_line=LIMIT, max_file=LIMIT, after_line=grow)
 
 
+def test_a_file_that_is_rewritten_while_it_is_read_is_not_judged(tmp_path: Path) -> None:
+    path = made(tmp_path, GOOD * 3)
+
+    def rewrite() -> None:
+        with path.open("r+b") as stream:
+            stream.write(GOOD)
+        os.utime(path, ns=(0, 0))
+
+    with pytest.raises(Changed):
+        check_file(path, max_line=LIMIT, max_file=LIMIT, after_line=rewrite)
+
+
 def test_a_file_that_is_not_the_one_seen_is_not_judged(tmp_path: Path) -> None:
     path = made(tmp_path, GOOD)
     seen = Stamp.of(path.stat())
