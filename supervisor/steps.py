@@ -102,7 +102,7 @@ class Steps:
         return False
 
     async def _name_is_free(self, child: ChildRecord) -> bool:
-        """Wait, within the start limit, until a stuck incarnation of this name, left by an earlier supervisor, has ended.
+        """Wait, within the start limit, until a stuck incarnation of this name, of an earlier supervisor, has ended.
 
         This is what keeps two incarnations from overlapping (tqwewe/kameo#387, erlang/otp#6339).
         """
