@@ -13,7 +13,7 @@ import msgspec
 from anyio import to_thread
 
 from actors.board import Board
-from actors.consolidator.memory import recall, remember
+from actors.consolidator.memory import promoted_at, recall, remember
 from actors.consolidator.schedule import Plan, day_of, due, next_due
 from actors.settings_store import ConfigStore
 from actors.status import CONSOLIDATOR_LEASE
@@ -167,6 +167,10 @@ class Consolidator(Actor):
         self._running = True
         self._show()
         try:
+            if not self._waiting() and await to_thread.run_sync(self._is_done):
+                return ConsolidationResult(
+                    outcome="promoted", reason="it was done already, by a daemon that then ended"
+                )
             result = await self.context.ref(TRAINER).call(RunConsolidation(lease.token), timeout=WORK_PATIENCE)
         except CallFailed as error:
             return self._failed(error)
@@ -175,6 +179,13 @@ class Consolidator(Actor):
         self._deaths = 0
         self._board.troubles.pop(NAME, None)
         return result
+
+    def _is_done(self) -> bool:
+        """Whether HEAD shows that today's work is done, although nobody lived to remember it."""
+        at = promoted_at(self._home)
+        after = self._store.current.consolidation.after
+        local = self.context.clock.local()
+        return at is not None and day_of(at.astimezone(local.tzinfo), after) == day_of(local, after)
 
     def _failed(self, error: CallFailed) -> ConsolidationResult | None:
         """The trainer did not do it. One that is not there is waited for; one that dies of it again and again is

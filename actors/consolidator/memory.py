@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import msgspec
 
 from actors.consolidator.schedule import Plan
 from protocol.home import Home
-from protocol.records import NewerFormat, Unreadable
+from protocol.records import MANIFEST, NewerFormat, Unreadable, VersionManifest, read_head, read_record
 from supervisor import Disk
 
 FORMAT = 1
@@ -49,6 +49,21 @@ def recall(home: Home, disk: Disk, today: date) -> Plan:
         return msgspec.json.decode(data, type=_File).plan
     except msgspec.DecodeError as error:
         raise Unreadable(f"{path(home)}: {error}; delete it, and the schedule begins anew") from error
+
+
+def promoted_at(home: Home) -> datetime | None:
+    """Return when the published version was made, if it is the work of a consolidation.
+
+    Told by HEAD itself, it is true even if nobody lived to remember that the work was done.
+    """
+    try:
+        head = read_head(home)
+        if head is None or head.version is None:
+            return None
+        manifest = read_record(home.version(head.version) / MANIFEST, VersionManifest)
+    except (FileNotFoundError, NewerFormat, Unreadable):
+        return None
+    return manifest.created_at if manifest.kind in ("consolidated", "snapshot") else None
 
 
 def remember(home: Home, disk: Disk, plan: Plan) -> None:

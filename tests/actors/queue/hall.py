@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from actors.board import Board
+from actors.consolidator.consolidator import Consolidator
 from actors.queue.manager import QueueManager
 from actors.settings_store import ConfigStore
 from actors.status import node
@@ -27,9 +28,9 @@ from protocol.messages.queue import (
     QuietReport,
     Trained,
 )
-from protocol.messages.trainer import GateOpened, Yield
+from protocol.messages.trainer import ConsolidationResult, GateOpened, RunConsolidation, Yield
 from protocol.records import Cursor, LedgerEntry
-from supervisor import Actor, ChildSpec, Disk, Ref, SupervisorSpec, Tree, on, open_tree
+from supervisor import Actor, ChildSpec, Clock, Disk, Ref, Reply, SupervisorSpec, Tree, on, on_deferred, open_tree
 from supervisor.testing import EventLog, eventually
 from tests.actors.queue.homes import ROW, accept_message, put, stats, write_checkpoint
 
@@ -39,8 +40,9 @@ CONFIG = Config(queue=QueueSection(keep_done=7 * 86400), inbox=InboxSection(resc
 class FakeTrainer(Actor):
     """Hears what QueueManager says. The test itself claims and answers in its name."""
 
-    def __init__(self, heard: list[Message]) -> None:
-        self._heard = heard
+    def __init__(self, hall: Hall) -> None:
+        self._heard = hall.heard
+        self._hall = hall
 
     @on(Yield)
     async def _(self, message: Yield) -> None:
@@ -49,6 +51,12 @@ class FakeTrainer(Actor):
     @on(GateOpened)
     async def _(self, message: GateOpened) -> None:
         self._heard.append(message)
+
+    @on_deferred(RunConsolidation)
+    async def _(self, message: RunConsolidation, reply: Reply[ConsolidationResult]) -> None:
+        self._hall.nights.append(reply)
+        if self._hall.night_ends is not None:
+            reply.send(self._hall.night_ends)
 
 
 class FakeWatcher(Actor):
@@ -70,6 +78,10 @@ class Hall:
     board: Board = field(default_factory=Board)
     heard: list[Message] = field(default_factory=list)
     quiet: bool | None = True
+    nights: list[Reply[ConsolidationResult]] = field(default_factory=list)
+    """Each consolidation that was asked for."""
+    night_ends: ConsolidationResult | None = None
+    """How a consolidation ends at once; None: the test answers."""
     scans: list[int] = field(default_factory=list)
     committed: list[LedgerEntry] = field(default_factory=list)
     step: int = 0
@@ -133,18 +145,22 @@ class Hall:
 
 @asynccontextmanager
 async def open_hall(
-    home: Home, config: Config = CONFIG, board: Board | None = None, disk: Disk | None = None
+    home: Home, config: Config = CONFIG, clock: Clock | None = None, night: bool = False
 ) -> AsyncIterator[Hall]:
-    hall = Hall(home, board=board or Board())
+    """Open the tree. ``night``: with a Consolidator in it."""
+    hall = Hall(home)
     store = ConfigStore(config)
     core = SupervisorSpec(
         "core",
-        [ChildSpec("QueueManager", lambda: QueueManager(home, store, disk or Disk(), hall.board))],
+        [ChildSpec("QueueManager", lambda: QueueManager(home, store, Disk(), hall.board))],
         intensity=50,
     )
-    training = SupervisorSpec("training", [ChildSpec("TrainerActor", lambda: FakeTrainer(hall.heard))], intensity=50)
-    edge = SupervisorSpec("edge", [ChildSpec("InboxWatcher", lambda: FakeWatcher(hall))], intensity=50)
-    async with open_tree(SupervisorSpec("root", [core, training, edge], strategy="rest_for_one")) as tree:
+    training = SupervisorSpec("training", [ChildSpec("TrainerActor", lambda: FakeTrainer(hall))], intensity=50)
+    children = [ChildSpec("InboxWatcher", lambda: FakeWatcher(hall))]
+    if night:
+        children.append(ChildSpec("Consolidator", lambda: Consolidator(home, store, Disk(), hall.board)))
+    edge = SupervisorSpec("edge", children, intensity=50)
+    async with open_tree(SupervisorSpec("root", [core, training, edge], strategy="rest_for_one"), clock=clock) as tree:
         hall.tree = tree
         hall.events = EventLog(tree.stream, ("lifecycle", "crashes", "queue", "state"))
         yield hall

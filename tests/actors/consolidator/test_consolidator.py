@@ -1,0 +1,224 @@
+"""The night's work in a real tree: QueueManager lends the lease, a fake trainer works, the test owns the time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from protocol.config import Config, ConsolidationSection
+from protocol.home import Home
+from protocol.messages.consolidator import ConsolidateNow, ConsolidatorView, GetConsolidator
+from protocol.messages.queue import Claim, GetQueue
+from protocol.messages.trainer import ConsolidationResult
+from protocol.records import BaseModel, Head, Ledger, VersionManifest, encode_record
+from supervisor.testing import VirtualClock, eventually
+from tests.actors.queue.hall import CONFIG, Hall, open_hall
+from tests.actors.queue.homes import make_home
+
+pytestmark = pytest.mark.anyio
+
+TEN_TO = datetime(2026, 5, 11, 2, 50, tzinfo=UTC)
+THREE = datetime(2026, 5, 11, 3, tzinfo=UTC)
+DAY = timedelta(days=1)
+MINUTE = 60.0
+PROMOTED = ConsolidationResult("promoted", "a snapshot of step 7", 3)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_home(tmp_path)
+
+
+async def view(hall: Hall) -> ConsolidatorView:
+    return await hall.tree.ref("Consolidator").call(GetConsolidator())
+
+
+def remembered(hall: Hall) -> bool:
+    """Whether an outcome is on the board."""
+    return hall.board.consolidator is not None and hall.board.consolidator.last_outcome is not None
+
+
+async def until(clock: VirtualClock, condition: Callable[[], bool]) -> None:
+    """Let time pass, slowly enough for worker threads to keep up, until the condition holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await clock.advance(0.5)
+        await anyio.sleep(0.01)
+    raise AssertionError("it never came to be")
+
+
+async def pass_time(hall: Hall, clock: VirtualClock, seconds: float) -> None:
+    """Let time pass in steps, so that each look at the clock is followed by what it starts."""
+    left = seconds
+    while left > 0:
+        await clock.advance(min(left, 120.0))
+        await hall.queue.call(GetQueue())
+        await view(hall)
+        left -= 120.0
+
+
+async def test_it_runs_once_past_three_and_again_the_next_night(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        await pass_time(hall, clock, 9 * MINUTE)
+        assert hall.nights == []
+        assert (await view(hall)).next_at == THREE
+        await pass_time(hall, clock, 2 * MINUTE)
+        await until(clock, lambda: len(hall.nights) == 1)
+        await eventually(lambda: hall.board.gate.lease is None)
+        await pass_time(hall, clock, 20 * MINUTE)
+        assert len(hall.nights) == 1, "not twice a day"
+        seen = await view(hall)
+        assert (seen.last_outcome, seen.next_at) == ("promoted", THREE + DAY)
+    assert json.loads((home.root / "consolidation.json").read_text())["format"] == 1
+    clock = VirtualClock(TEN_TO + DAY)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        await pass_time(hall, clock, 8 * MINUTE)
+        assert hall.nights == [], "another daemon remembers"
+        assert (await view(hall)).last_outcome == "promoted"
+        await pass_time(hall, clock, 4 * MINUTE)
+        await until(clock, lambda: len(hall.nights) == 1)
+
+
+async def test_it_waits_while_a_file_is_in_processing_or_in_the_inbox(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        await hall.accept("a.jsonl")
+        job = await hall.begin()
+        await pass_time(hall, clock, 20 * MINUTE)
+        assert hall.nights == [], "a file is in processing"
+        hall.quiet = False
+        await hall.train(job)
+        await pass_time(hall, clock, 4 * MINUTE)
+        assert hall.nights == [], "files settle in the inbox"
+        hall.quiet = True
+        await pass_time(hall, clock, 2 * MINUTE)
+        await until(clock, lambda: len(hall.nights) == 1)
+
+
+async def test_no_file_is_trained_meanwhile(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        asked = hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
+        await eventually(lambda: len(hall.nights) == 1)
+        assert hall.board.gate.lease == "consolidation"
+        assert hall.board.consolidator is not None
+        assert hall.board.consolidator.running
+        await hall.accept("a.jsonl")
+        assert (await hall.no_claim()).reason == "lease"
+        waiting = hall.queue.request(Claim(wait_s=60), timeout=1e6)
+        await hall.queue.call(GetQueue())
+        hall.nights[0].send(PROMOTED)
+        assert await asked == PROMOTED
+        reply = await waiting
+        assert reply.job is not None
+
+
+async def test_now_ignores_the_date_and_waits_for_the_queue(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        await hall.accept("a.jsonl")
+        job = await hall.begin()
+        asked = hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
+        await pass_time(hall, clock, 5)
+        assert not asked.done
+        await hall.train(job)
+        await until(clock, lambda: asked.done)
+        assert await asked == PROMOTED
+
+
+async def test_now_when_nobody_waits_any_more_is_not_done(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.quiet = False
+        asked = hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
+        await pass_time(hall, clock, 10)
+        asked.cancel()
+        hall.quiet = True
+        await pass_time(hall, clock, 4 * MINUTE)
+        assert hall.nights == []
+
+
+async def test_what_was_refused_is_remembered_too(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = ConsolidationResult("refused", "nothing was trained yet")
+        await pass_time(hall, clock, 14 * MINUTE)
+        await until(clock, lambda: remembered(hall))
+        assert len(hall.nights) == 1
+        assert (await view(hall)).last_reason == "nothing was trained yet"
+
+
+async def test_a_trainer_that_dies_of_it_is_tried_three_times_and_the_lease_goes_back(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        asked = hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
+        for number in (1, 2, 3):
+            await until(clock, lambda number=number: len(hall.nights) == number)  # type: ignore[misc]
+            await hall.crash("TrainerActor", MemoryError("no room"))
+        await until(clock, lambda: asked.done)
+        result = await asked
+        assert result.outcome == "refused"
+        assert "the model stays as it was" in result.reason
+        assert hall.board.gate.lease is None
+        assert "Consolidator" in hall.board.troubles
+
+
+async def test_what_head_shows_to_be_done_is_not_done_twice(home: Home) -> None:
+    """The daemon died between the promotion and the note of it."""
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True):
+        pass
+    night = datetime(2026, 5, 11, 3, 10, tzinfo=UTC)
+    folder = home.version(4)
+    folder.mkdir()
+    base = BaseModel("tiny", "0" * 64, "full")
+    manifest = VersionManifest(4, "snapshot", 7, "line", "c", "0" * 64, base, Ledger(), {}, night, {})
+    (folder / "manifest.json").write_bytes(encode_record(manifest))
+    home.head.write_bytes(encode_record(Head("line", None, 4, night)))
+    clock = VirtualClock(night + timedelta(minutes=5))
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        await pass_time(hall, clock, 4 * MINUTE)
+        await until(clock, lambda: remembered(hall))
+        assert hall.nights == []
+        assert (await view(hall)).last_outcome == "promoted"
+
+
+async def test_the_crash_of_consolidator_gives_the_lease_back(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
+        await eventually(lambda: len(hall.nights) == 1)
+        hall.tree.inject_fault("Consolidator", ValueError("an injected fault"))
+        await until(clock, lambda: hall.board.gate.lease is None)
+        await hall.accept("a.jsonl")
+        assert (await hall.claim()).file == "a.jsonl"
+
+
+async def test_it_can_be_switched_off(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    config = Config(inbox=CONFIG.inbox, consolidation=ConsolidationSection(enabled=False))
+    async with open_hall(home, config, clock=clock, night=True) as hall:
+        await pass_time(hall, clock, 20 * MINUTE)
+        assert hall.nights == []
+        assert (await view(hall)).next_at is None
+
+
+async def test_a_memory_of_a_newer_stokehold_is_left_alone(home: Home) -> None:
+    path = home.root / "consolidation.json"
+    path.write_text('{"format": 2, "moon": "full"}')
+    with pytest.raises(Exception, match="run the newer one"):
+        async with open_hall(home, night=True):
+            pass
+    assert path.read_text() == '{"format": 2, "moon": "full"}'
