@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from supervisor.backend import current_backend
 from supervisor.reasons import Reason, Timeout
 
 if TYPE_CHECKING:
     from supervisor.backend import TimerHandle
     from supervisor.clock import Clock
-
-LOOK_EVERY = 1.0
-"""Seconds between two looks, at most. A beat may come from another thread, which cannot set a timer of the loop."""
 
 
 class Liveness:
@@ -28,30 +27,49 @@ class Liveness:
         self._clock = clock
         self._default = limit
         self._kill = kill
+        self._backend = current_backend()
         self._timer: TimerHandle | None = None
+        self._look_at = math.inf
+        self._measuring = False
         self._beat = ("started", limit, 0.0)  # (phase, limit, due): replaced whole, so a reader never sees half of it
 
     def start(self) -> None:
         """Measure from now on."""
-        self.beat("started")
-        self._look()
+        self._measuring = True
+        self._beat = ("started", self._default, self._clock.monotonic() + self._default)
+        self._arm()
 
     def stop(self) -> None:
         """Measure no more. Harmless twice."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._measuring = False
+        self._disarm()
 
     def beat(self, phase: str, limit: float | None = None) -> None:
         """There is progress. Callable from any thread; ``limit`` may be infinite."""
         limit = self._default if limit is None else limit
-        self._beat = (phase, limit, self._clock.monotonic() + limit)
+        due = self._clock.monotonic() + limit
+        self._beat = (phase, limit, due)
+        if due < self._look_at and self._measuring:  # a shorter phase: the timer that is set would look too late
+            self._backend.call_soon_threadsafe(self._arm)
+
+    def _arm(self) -> None:
+        """Set the timer to the moment at which the newest beat is due. Later beats leave it alone: it looks again."""
+        self._disarm()
+        due = self._beat[2]
+        if self._measuring and due < math.inf:
+            self._look_at = due
+            self._timer = self._clock.call_later(max(0.0, due - self._clock.monotonic()), self._look)
+
+    def _disarm(self) -> None:
+        self._look_at = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
-        self._timer = None
         phase, limit, due = self._beat
-        left = due - self._clock.monotonic()
-        if left > 0:
-            self._timer = self._clock.call_later(min(left, LOOK_EVERY), self._look)
+        if self._clock.monotonic() < due:
+            self._arm()
         else:
+            self.stop()
             self._kill(Timeout(f"no progress for {limit:g} s in phase {phase!r}"))
