@@ -118,8 +118,8 @@ class SupervisorRef:
         """
         supervisor = self._running()
         child = supervisor.children.get(id)
-        if child is not None and child.status is Status.STARTING:
-            child.aborted = True
+        if child is not None and child is supervisor.busy_with:
+            child.aborted = True  # a start in progress is given up; an end in progress goes on
             supervisor.wake()
         await self._ask(lambda supervisor: _terminate_child(supervisor, id))
 
