@@ -129,7 +129,7 @@ class Binary:
             self._tree.request_shutdown(signal.Signals(number).name)
 
     async def _keep_watch(self) -> None:
-        """Notice a stop that no signal began; tell systemd that a long start or stop goes on, and that the loop turns."""
+        """Notice a stop that no signal began; tell systemd that a long start or stop goes on, and the loop turns."""
         every = min(LOOK_EVERY, (self._notifier.watchdog or LOOK_EVERY) / 2)
         while True:
             if self._tree is not None and self._tree.stopping:
