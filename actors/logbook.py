@@ -6,7 +6,9 @@ steps are left out; their numbers stand in ``/metrics`` and, summed up, in the h
 
 from __future__ import annotations
 
+import json
 import logging
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
@@ -51,24 +53,25 @@ async def keep_logbook(home: Home, store: ConfigStore, entries: Subscription) ->
 
 
 def line_of(entry: TailEvent) -> dict[str, Any]:
-    """Return the log line of an event: ``ts``, ``level``, ``event``, and whatever else it carries."""
+    """Return the log line of an event: ``ts``, ``level``, ``topic``, ``event``, and whatever else it carries."""
     data = dict(entry.data)
     level = data.pop("level") if data.get("level") in _LEVELS else _USUAL.get(entry.topic, "info")
-    return {"ts": entry.at, "level": level, "event": data.pop("event", entry.topic), **data}
+    return {"ts": entry.at, "level": level, "topic": entry.topic, "event": data.pop("event", entry.topic), **data}
 
 
 class _Writer:
     def __init__(self, home: Home, limit: int) -> None:
         self._handler = _Handler(
-            home.logs / NAME, maxBytes=limit, backupCount=KEPT, encoding="utf-8", errors="backslashreplace", delay=True
+            home.logs / NAME, maxBytes=limit, backupCount=KEPT, encoding="ascii", delay=True
         )
 
     def write(self, line: dict[str, Any]) -> None:
-        text = msgspec.json.encode(line).decode("utf-8", "backslashreplace")
+        text = json.dumps(msgspec.to_builtins(line))  # pure ASCII: a file's name need not be valid UTF-8
         self._handler.emit(logging.LogRecord("stokehold", logging.INFO, "", 0, text, None, None))
 
     def close(self) -> None:
-        self._handler.close()
+        with suppress(OSError):  # what the full disk did not take before, it does not take now
+            self._handler.close()
 
 
 class _Handler(RotatingFileHandler):
