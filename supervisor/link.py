@@ -68,6 +68,8 @@ class ProcessIncarnation:
         self._decoder = FrameDecoder(wire.MAX_FRAME)
         self._acked = False
         self._reason: Reason | None = None
+        self._gone = False
+        """The process has ended, and been reported so: there is nothing to kill any more."""
         self._ended = False
         self._summary: Mapping[str, object] = {}
         self._limits: dict[str, TimerHandle] = {}
@@ -164,6 +166,7 @@ class ProcessIncarnation:
     async def _conclude(self) -> None:
         """Nothing runs any more: let go of everything, and tell the keeper."""
         assert self._reason is not None
+        self._gone = True
         await self._host.settle()
         if self._traffic is not None:
             self._traffic.end(self._reason)
@@ -263,7 +266,7 @@ class ProcessIncarnation:
     def _kill_process(self) -> None:
         if self._forked is None:
             self._starting.cancel()
-        elif not self._ended:
+        elif not self._gone:
             self._host.signal(self._forked, signal.SIGKILL)
             if "host" not in self._limits:
                 self._limit("host", HOST_GRACE, self._host.kill)

@@ -62,6 +62,9 @@ class ProcessStart:
             raise SpecError(f"process start: the target must read 'module:Class', not {self.target!r}")
         if not callable(self.arguments):
             raise SpecError(f"process start of {self.target}: arguments must be a function that returns a dict")
+        preload: object = self.preload
+        if not isinstance(preload, tuple):
+            raise SpecError(f"process start of {self.target}: preload must be a tuple of names, not {preload!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,3 +90,5 @@ def test_a_senseless_process_start_is_refused(target: str) -> None:
 def test_process_arguments_are_a_function() -> None:
     with pytest.raises(SpecError, match="function"):
         ProcessStart("m:C", {"a": 1})  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="preload must be a tuple"):
+        ProcessStart("m:C", preload="torch")  # type: ignore[arg-type]
