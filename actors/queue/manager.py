@@ -23,7 +23,7 @@ from actors.queue.recovery import Recovery, boot_id
 from actors.queue.retention import expire
 from actors.queue.store import Damaged, Store
 from actors.queue.trainer_desk import TrainerDesk
-from protocol.messages.common import Message, Trouble
+from protocol.messages.common import PRIORITIES, Message, Trouble
 from protocol.messages.queue import DiskGate
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Reason, Shutdown, on
@@ -119,7 +119,11 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
 
     def _tidy(self) -> list[str]:
         recovery = Recovery(self.book, self.home, boot_id())
-        recovery.obey_hands()
+        # A folder's time moves with each entry that comes or goes, so a quiet million is not read every minute.
+        times = tuple(self.book.folders.folder(place).stat().st_mtime_ns for place in (*PRIORITIES, "failed"))
+        if times != self.folder_times or self.book.store.in_state("checking"):
+            recovery.obey_hands()
+            self.folder_times = times
         expire(self.book, self.home, self.settings.current.queue.keep_done)
         return recovery.said
 

@@ -87,6 +87,8 @@ class Office(Actor):
         self.leases: dict[int, tuple[RequestLease, Reply[Lease]]] = {}
         """Who asked for the maintenance lease and waits for InboxWatcher's word, by the number of the scan."""
         self.last_lease = 0
+        self.folder_times: tuple[int, ...] = ()
+        """When the folders that people may edit had last changed before they were looked at."""
         self._thread = anyio.CapacityLimiter(1)
 
     # ------------------------------------------------------------ work

@@ -35,7 +35,7 @@ class PeopleDesk(Office):
 
     @on(GetQueue)
     async def _get_queue(self, message: GetQueue) -> list[JobView]:
-        return await self.look(lambda: [job.view() for job in self.book.store.listed()])
+        return await self.look(self.book.store.listed)
 
     @on(GetJob)
     async def _get_job(self, message: GetJob) -> JobView:

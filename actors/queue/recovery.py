@@ -36,6 +36,7 @@ class Recovery:
         self._boot = boot
         self.said: list[str] = []
         """What was found and done, in words, in order."""
+        self._compared: dict[Place, tuple[set[str], set[str]]] = {}
 
     def after_restart_of_actor(self) -> None:
         """Only QueueManager is new: the trainer may be at work, so what it holds is left alone."""
@@ -45,14 +46,14 @@ class Recovery:
         """The daemon is new: nobody holds anything."""
         self.finish_moves()
         adoption = Adoption(self._book, standing.ledger, rebuilding=self._book.store.created)
-        self.said += adoption.processing()
+        self._say(*adoption.processing())
         if standing.ledger is None:
-            self.said.append(f"what was trained cannot be known yet: {standing.trouble}")
+            self._say(f"what was trained cannot be known yet: {standing.trouble}")
         else:
-            self.said += settle(self._book, standing.ledger)
+            self._say(*settle(self._book, standing.ledger))
             name_versions(self._book, self._home)
         self._release_processing()
-        self.said += adoption.ended()
+        self._say(*adoption.ended())
         self.obey_hands(adoption)
         self._remove_leftovers()
 
@@ -66,7 +67,7 @@ class Recovery:
                 source = self._left_at_origin(job)
                 if source is not None:
                     book.carry(job, source)
-                    self.said.append(f"{job.file} ({job.id}): moved to {place}/, as its row says")
+                    self._say(f"{job.file} ({job.id}): moved to {place}/, as its row says")
 
     def obey_hands(self, adoption: Adoption | None = None) -> None:
         """Obey what people did to waiting files: moved is re-prioritised, deleted is cancelled, added is a new job."""
@@ -77,33 +78,52 @@ class Recovery:
             by_stamp.setdefault(job.stamp, []).append(job)
         added: list[tuple[Place, str]] = []
         for place in PRIORITIES:
-            for name in book.folders.payloads(place) - book.store.names(place):
-                stamp = book.folders.stamp(book.folders.path(place, name))
-                same = by_stamp.get(stamp, []) if stamp is not None else []
-                if same:
-                    job = same.pop()
-                    gone.pop(job.id, None)
-                    book.moved_by_hand(job, place, name)
-                    self.said.append(f"{job.file} ({job.id}): moved to {place}/ by hand")
+            for name in self._compare(place)[1]:
+                path = book.folders.path(place, name)
+                stamp = book.folders.stamp(path)
+                alike = by_stamp.get(stamp, []) if stamp is not None else []
+                # Archives unpack files of equal size and time: only the content tells whether it is the same one.
+                digest = book.sha256(path) if alike else ""
+                moved = next((one for one in alike if one.sha256 == digest), None)
+                if moved is not None:
+                    alike.remove(moved)
+                    gone.pop(moved.id, None)
+                    book.moved_by_hand(moved, place, name)
+                    self._say(f"{moved.file} ({moved.id}): moved to {place}/ by hand")
                 else:
                     added.append((place, name))
         for job in gone.values():
             book.end(job, "its file was deleted by hand")
-            self.said.append(f"{job.file} ({job.id}): its file was deleted by hand: cancelled")
+            self._say(f"{job.file} ({job.id}): its file was deleted by hand: cancelled")
         for job in self._missing("inbox"):
             book.end(job, "its file was deleted by hand")
-            self.said.append(f"{job.file} ({job.id}): its file was deleted from the inbox: cancelled")
-        self.said += (adoption or Adoption(book, None, rebuilding=False)).waiting(added)
+            self._say(f"{job.file} ({job.id}): its file was deleted from the inbox: cancelled")
+        self._say(*(adoption or Adoption(book, None, rebuilding=False)).waiting(added))
+
+    def _say(self, *texts: str) -> None:
+        """Note what was done; what was compared before is no longer so."""
+        if texts:
+            self.said += texts
+            self._compared.clear()
+
+    def _compare(self, place: Place) -> tuple[set[str], set[str]]:
+        """Return the names that only rows know, and those that only the folder knows.
+
+        At a million rows this is where the time goes, so a folder is read again only after something was changed.
+        """
+        if place not in self._compared:
+            book = self._book
+            rows = book.store.names(place)
+            if place == "inbox":  # the watcher's folder may hold many files, and few are ours
+                there = {name for name in rows if book.folders.stamp(book.folders.path(place, name)) is not None}
+            else:
+                there = book.folders.payloads(place)
+            self._compared[place] = (rows - there, there - rows)
+        return self._compared[place]
 
     def _missing(self, place: Place) -> list[Job]:
         """Return the jobs whose payload is not where it belongs."""
-        book = self._book
-        names = book.store.names(place)
-        if place == "inbox":  # the watcher's folder may hold many files, and few are ours
-            absent = {name for name in names if book.folders.stamp(book.folders.path(place, name)) is None}
-        else:
-            absent = names - book.folders.payloads(place)
-        jobs = (book.store.at(place, name) for name in sorted(absent))
+        jobs = (self._book.store.at(place, name) for name in sorted(self._compare(place)[0]))
         return [job for job in jobs if job is not None and job.state != "cancelled"]
 
     def _left_at_origin(self, job: Job) -> Path | None:
@@ -125,7 +145,7 @@ class Recovery:
         for job in book.store.in_state("trained") + book.store.in_state("processing"):
             if book.folders.stamp(book.path(job)) is None:
                 book.park(job, "its file was gone from processing/, where only the daemon may touch it")
-                self.said.append(f"{job.file} ({job.id}): gone from processing/: failed")
+                self._say(f"{job.file} ({job.id}): gone from processing/: failed")
                 continue
             tally, verdict = attempts.daemon_vanished(job.tally, self._boot)
             counted = book.with_tally(job, tally)
@@ -133,10 +153,10 @@ class Recovery:
                 book.park(
                     counted, "suspected poison: the daemon vanished three times in a row while it trained this file"
                 )
-                self.said.append(f"{job.file} ({job.id}): suspected poison: parked in failed/")
+                self._say(f"{job.file} ({job.id}): suspected poison: parked in failed/")
             else:
                 book.back_to_line(counted, why="the daemon that held it is gone")
-                self.said.append(f"{job.file} ({job.id}): back to {job.priority}/, ahead of it")
+                self._say(f"{job.file} ({job.id}): back to {job.priority}/, ahead of it")
 
     def _remove_leftovers(self) -> None:
         """Remove error reports whose file never came, and rows of which nothing is left."""
@@ -145,11 +165,11 @@ class Recovery:
         for job in self._missing("failed"):
             if job.name not in reports:
                 book.forget(job)
-                self.said.append(f"{job.file} ({job.id}): deleted from failed/ by hand: forgotten")
+                self._say(f"{job.file} ({job.id}): deleted from failed/ by hand: forgotten")
         for name in reports - book.store.names("failed"):
             if book.folders.stamp(book.folders.path("failed", name)) is None:
                 book.folders.disk.unlink(book.folders.report_path(name), missing_ok=True)
-                self.said.append(f"failed/{name}: a report without its file was removed")
+                self._say(f"failed/{name}: a report without its file was removed")
         for job in self._missing("done"):
             book.forget(job)
         for path in book.folders.unfinished_reports():

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from actors.queue.job import OPEN_STATES, Job, Place, State
-from actors.queue.rows import HISTORY_COLUMNS, JOB_COLUMNS, history_of, history_row, job_of, job_row
+from actors.queue.rows import HISTORY_COLUMNS, JOB_COLUMNS, history_of, history_row, job_of, job_row, moment
 from protocol.messages.common import PRIORITIES, Priority
-from protocol.messages.queue import HistoryEntry, Outcome, QueueCounts
+from protocol.messages.queue import HistoryEntry, JobState, JobView, Outcome, QueueCounts
 from protocol.records import NewerFormat
 from supervisor.durable import Disk
 
@@ -32,6 +32,10 @@ _BEGUN_STATES: tuple[State, ...] = ("queued", "processing", "trained", "done")
 _ORDER: dict[State, str] = {"processing": "rank", "trained": "rank", "failed": "finished_at", "done": "finished_at"}
 
 _SELECT = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs "
+_VIEW = (
+    "SELECT rank, id, file, priority, state, attempts, last_error, bytes, sha256, samples, submitted_at "
+    "FROM jobs WHERE "
+)
 _HISTORY = f"SELECT {', '.join(HISTORY_COLUMNS)} FROM history "
 _PUT = (
     f"INSERT INTO jobs ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join('?' * len(JOB_COLUMNS))}) "
@@ -194,15 +198,26 @@ class Store:
         """Return the jobs that the newest checkpoint known here holds a cursor of."""
         return self._all("WHERE progress > 0 AND state <> 'done'")
 
-    def listed(self) -> list[Job]:
-        """Return what ``queue list`` shows: in the order in which they would be trained, then the failed."""
-        lines = [
-            job
-            for priority in PRIORITIES
-            for job in self._all(f"WHERE {_where('queued')} AND priority = ? ORDER BY seq", priority)
-            if job.rank is None
+    def listed(self) -> list[JobView]:
+        """Return what ``queue list`` shows: in the order in which they would be trained, then the failed.
+
+        A list of a million takes seconds; it is made from no more columns than it shows.
+        """
+        begun = sorted(
+            [*self._views(_where("processing")), *self._views(f"{_where('queued')} AND rank IS NOT NULL")],
+            key=lambda one: one[0],
+        )
+        return [
+            *(view for _, view in self._views(f"{_where('trained')} ORDER BY rank")),
+            *(view for _, view in begun),
+            *(
+                view
+                for priority in PRIORITIES
+                for rank, view in self._views(f"{_where('queued')} AND priority = '{priority}' ORDER BY seq")
+                if rank is None
+            ),
+            *(view for _, view in self._views(f"{_where('failed')} ORDER BY finished_at")),
         ]
-        return self.in_state("trained") + self.begun() + lines + self.in_state("failed")
 
     def names(self, place: Place) -> set[str]:
         """Return the names of all payloads that belong in a folder."""
@@ -298,8 +313,19 @@ class Store:
         row = self._db.execute(_SELECT + where, arguments).fetchone()
         return None if row is None else job_of(row)
 
+    def _views(self, where: str) -> Iterator[tuple[Any, JobView]]:
+        """Yield rank and view of the rows."""
+        return (_view_of(row) for row in self._db.execute(_VIEW + where))
+
     def _all(self, where: str, *arguments: Any) -> list[Job]:
         return [job_of(row) for row in self._db.execute(_SELECT + where, arguments)]
+
+
+def _view_of(row: tuple[Any, ...]) -> tuple[Any, JobView]:
+    rank, job, file, priority, state, attempts, last_error, size, sha256, samples, submitted = row
+    shown: JobState = "processing" if state == "trained" else state
+    view = JobView(job, file, priority, shown, attempts, last_error, size, sha256, samples, moment(submitted))
+    return rank, view
 
 
 def _where(state: State) -> str:

@@ -187,8 +187,9 @@ def check(home: Home, scenario: str, texts_before: set[str]) -> None:
         assert book.store.counts().done == 2
         assert len(outcomes) == 2
     for job in book.store.listed():
-        assert job.tally.attempts <= 3
-        assert (job.state == "failed") == (home.failed / (job.name + ".error.json")).exists()
+        assert job.attempts <= 3
+        report = home.failed / (get(book, job.id).name + ".error.json")
+        assert (job.state == "failed") == report.exists()
 
 
 def crash_everywhere(scenario: str) -> dict[str, int]:

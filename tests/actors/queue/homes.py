@@ -201,4 +201,4 @@ def assert_agree(book: Book) -> None:
     states = [job.state for job in book.store.listed()]
     assert counted.failed == states.count("failed")
     assert counted.waiting == states.count("queued")
-    assert counted.processing == states.count("processing") + states.count("trained")
+    assert counted.processing == states.count("processing")

@@ -240,6 +240,18 @@ def test_a_file_moved_by_hand_is_reprioritised(home: Home, book: Book) -> None:
     assert [one.file for one in after.store.listed()] == ["other.jsonl", "a.jsonl"], "at the end of that line"
 
 
+def test_a_file_that_only_looks_like_a_deleted_one_is_a_new_one(home: Home, book: Book) -> None:
+    job = accept(book, "a.jsonl")
+    path = book.path(job)
+    found, size = path.stat(), path.stat().st_size
+    path.unlink()
+    other = put(home, "b.jsonl", "x" * size, home.line("high"))
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    after = reopen(book)
+    assert after.store.get(job.id) is None
+    assert (home.inbox / "high" / "b.jsonl").exists()
+
+
 def test_a_file_deleted_by_hand_is_cancelled(home: Home, book: Book) -> None:
     job = accept(book, "a.jsonl")
     (home.line("normal") / "a.jsonl").unlink()
