@@ -26,7 +26,8 @@ class Reporter:
         self._phase: Phase | None = None
         self._last: StepResult | None = None
         self._blocked: tuple[str, str | None] | None = None
-        self._stepped_at = 0.0
+        self._phase_before: Phase | None = None
+        self._stepped_at = self._saving_since = 0.0
         self._tokens_per_s: float | None = None
         self._steps_per_s: float | None = None
         self.lineage: Lineage | None = None

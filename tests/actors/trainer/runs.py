@@ -19,8 +19,8 @@ from protocol.records import Ledger, VersionManifest, read_head, read_record
 from supervisor.durable import Disk
 from tests.actors.trainer.fake_port import FakePort, make_home, put
 
-ROWS = [{"text": f"row {n}: " + "and so on " * (n % 4)} for n in range(30)]
-MORE = [{"prompt": f"what is {n} and {n}?", "completion": f" it is {2 * n}"} for n in range(30)]
+ROWS = [{"text": f"row {n}: " + "and so on " * (n % 4)} for n in range(20)]
+MORE = [{"prompt": f"what is {n} and {n}?", "completion": f" it is {2 * n}"} for n in range(20)]
 
 
 class Killed(BaseException):

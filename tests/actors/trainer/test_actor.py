@@ -31,7 +31,7 @@ from tests.actors.trainer.fake_port import make_home, settings
 
 pytestmark = pytest.mark.anyio
 
-LONG = [{"text": f"row {n} " + "and on " * 5} for n in range(160)]
+LONG = [{"text": f"row {n} " + "and on " * 5} for n in range(120)]
 
 
 @dataclass
@@ -96,7 +96,7 @@ async def test_a_peer_that_falls_does_not_end_training(small: str, tmp_path: Pat
             running.tree.inject_fault(name, RuntimeError("as if a handler had"))
         steps = (await running.until(lambda one: one.step > seen.step + 20)).step
         entry = await running.finished(job)
-        assert (entry.samples, entry.interruptions) == (160, 0)
+        assert (entry.samples, entry.interruptions) == (120, 0)
         assert entry.steps >= steps
         nodes = {node.id: node.restarts for node in running.tree.view().children}
         assert nodes["TrainerActor"] == 0
@@ -117,7 +117,7 @@ async def test_pause_and_go_on(small: str, tmp_path: Path) -> None:
         assert running.board.held is None
         await queue.call(Resume())
         entry = await running.finished(job)
-        assert entry.samples == 160
+        assert entry.samples == 120
 
 
 async def test_a_stop_of_the_tree_saves(small: str, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_stop_of_the_tree_saves(small: str, tmp_path: Path) -> None:
         assert head.version == 1
     async with daemon(tmp_path, settings(small)) as again:
         entry = await again.finished(job)
-        assert (entry.samples, entry.outcome) == (160, "trained")
+        assert (entry.samples, entry.outcome) == (120, "trained")
 
 
 async def test_an_idle_trainer_consolidates_when_told(small: str, tmp_path: Path) -> None:
@@ -155,6 +155,6 @@ async def test_a_failure_is_the_crash_of_the_actor(small: str, tmp_path: Path) -
         await running.until(lambda one: one.step > 3)
         running.tree.inject_fault("TrainerActor", ValueError("poison"))
         entry = await running.finished(job)
-        assert (entry.samples, entry.outcome) == (160, "trained")
+        assert (entry.samples, entry.outcome) == (120, "trained")
         assert entry.interruptions == 1
         assert {node.id: node.restarts for node in running.tree.view().children}["TrainerActor"] == 1

@@ -126,6 +126,6 @@ def test_skipped_half_way(small: str, tmp_path: Path) -> None:
     run(home, port)
     assert [one[1] for one in port.of("trained")] == ["b.jsonl", "a.jsonl"]
     ledger = held(home)[1]
-    assert {entry.job: entry.stats.samples for entry in ledger.committed} == {"a.jsonl": 30, "b.jsonl": 30}
+    assert {entry.job: entry.stats.samples for entry in ledger.committed} == {"a.jsonl": 20, "b.jsonl": 20}
     assert sum(entry.stats.steps for entry in ledger.committed) == port.steps[-1].global_step
     assert ledger.cursors == ()
