@@ -16,6 +16,7 @@ from actors.queue.book import Book
 from actors.queue.folders import Folders
 from actors.queue.gate import Gate
 from actors.queue.inbox_desk import InboxDesk
+from actors.queue.job import Place
 from actors.queue.ledger import standing
 from actors.queue.office import TRAINER
 from actors.queue.people_desk import PeopleDesk
@@ -29,6 +30,9 @@ from protocol.messages.trainer import ConfigChanged
 from supervisor import Reason, Shutdown, on
 
 NAME = "QueueManager"
+
+EDITABLE: tuple[Place, ...] = (*PRIORITIES, "failed")
+"""The folders in which people may move, add and delete files."""
 
 
 class _LookAround(Message, frozen=True):
@@ -98,7 +102,7 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
         recovery = Recovery(self.book, self.home, boot_id())
         found = standing(self.home)
         self.seen_checkpoint = found.checkpoint
-        if fresh:
+        if fresh or store.created:
             said += self.gate.begin_run()
             recovery.at_start(found)
             expire(self.book, self.home, self.settings.current.queue.keep_done)
@@ -110,9 +114,10 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
         """Keep a damaged database for whoever wants to look into it; the queue is rebuilt from folders and ledger."""
         date = f"{self.context.clock.now():%Y%m%dT%H%M%S}"
         aside = self.home.database.with_name(f"{self.home.database.name}.damaged-{date}")
-        self.disk.rename_over(self.home.database, aside)
-        for ending in ("-wal", "-shm"):
-            self.disk.unlink(Path(f"{self.home.database}{ending}"), missing_ok=True)
+        for ending in ("-shm", "-wal", ""):  # the log first: beside a new database it would be taken for its own
+            part = Path(f"{self.home.database}{ending}")
+            if part.exists():
+                self.disk.rename_over(part, Path(f"{aside}{ending}"))
         text = f"{error}; it was kept as {aside.name}, and the queue was rebuilt from the folders and the ledger"
         self.board.troubles[NAME] = Trouble(text, "stokehold queue list shows what was found")
         return text
@@ -120,7 +125,7 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
     def _tidy(self) -> list[str]:
         recovery = Recovery(self.book, self.home, boot_id())
         # A folder's time moves with each entry that comes or goes, so a quiet million is not read every minute.
-        times = tuple(self.book.folders.folder(place).stat().st_mtime_ns for place in (*PRIORITIES, "failed"))
+        times = tuple(self.book.folders.folder(place).stat().st_mtime_ns for place in EDITABLE)
         if times != self.folder_times or self.book.store.in_state("checking"):
             recovery.obey_hands()
             self.folder_times = times

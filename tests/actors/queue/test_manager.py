@@ -364,6 +364,19 @@ async def test_a_stop_sends_the_file_back_ahead_of_its_line(home: Home) -> None:
         assert [view.file for view in await hall.queue.call(GetQueue())][-2:] == ["a.jsonl", "c.jsonl"]
 
 
+async def test_a_stop_that_was_asked_for_makes_no_poison(home: Home) -> None:
+    for _ in range(4):
+        async with open_hall(home) as hall:
+            if not home.line("normal").joinpath("a.jsonl").exists() and not hall.board.queue.waiting:
+                await hall.accept("a.jsonl")
+            job = await hall.begin()
+            await hall.queue.call(GetQueue())
+            assert job.attempt == 1
+    async with open_hall(home) as hall:
+        assert hall.board.queue.failed == 0
+        assert hall.board.queue.normal == 1
+
+
 # ---------------------------------------------------------------- the actor's own crash
 
 
