@@ -365,9 +365,9 @@ async def test_a_stop_sends_the_file_back_ahead_of_its_line(home: Home) -> None:
 
 
 async def test_a_stop_that_was_asked_for_makes_no_poison(home: Home) -> None:
-    for _ in range(4):
+    for number in range(4):
         async with open_hall(home) as hall:
-            if not home.line("normal").joinpath("a.jsonl").exists() and not hall.board.queue.waiting:
+            if number == 0:
                 await hall.accept("a.jsonl")
             job = await hall.begin()
             await hall.queue.call(GetQueue())
