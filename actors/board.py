@@ -13,7 +13,7 @@ from protocol.messages.common import Trouble
 from protocol.messages.consolidator import ConsolidatorView
 from protocol.messages.disk import DiskView
 from protocol.messages.queue import GateView, QueueCounts
-from protocol.messages.system import HttpStatus
+from protocol.messages.system import HttpStatus, ModelStatus
 from protocol.messages.trainer import Progress
 
 
@@ -41,7 +41,9 @@ class Board:
     disk: DiskView | None = None
     """Owner: DiskMonitor."""
     progress: Progress | None = None
-    """Owner: ControlSocket, from what TrainerActor casts."""
+    """Owner: ControlSocket, from what TrainerActor casts. None: the one that lives now has said nothing yet."""
+    model: ModelStatus = field(default_factory=lambda: ModelStatus(version=None, step=0, behind_steps=0))
+    """Owner: ControlSocket, from HEAD and from what TrainerActor casts."""
     consolidator: ConsolidatorView | None = None
     """Owner: Consolidator."""
     http: HttpStatus | None = None

@@ -6,27 +6,33 @@ wedged; everything else goes through the router.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import partial
 
 import anyio
 import msgspec
+from anyio import to_thread
 
 from actors.board import Board
 from actors.router import Router
 from actors.settings_store import ConfigStore
-from actors.status import Surroundings, status
+from actors.status import TRAINER, Surroundings, status
 from protocol.connection import Limits
 from protocol.home import Home
-from protocol.messages.system import GetStatus, GetTree, ShowConfig, ShownConfig, Status, TreeNode
+from protocol.messages.common import Message
+from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, ShownConfig, Status, TreeNode
 from protocol.messages.trainer import Progress
+from protocol.records import MANIFEST, CheckpointManifest, NewerFormat, Unreadable, read_head, read_record
 from protocol.server import Traffic, serve
-from supervisor import Actor, Mailbox, on
+from supervisor import Actor, Down, Mailbox, on, on_down
+
+
+class _TrainerEnded(Message, frozen=True):
+    """An incarnation of TrainerActor has ended: this stands behind all that it had said before."""
 
 
 class ControlSocket(Actor):
-    """Serves ``run/control.sock``. What it holds: the connections, and the board's ``progress``."""
+    """Serves ``run/control.sock``. What it holds: the connections, and the board's ``progress`` and ``model``."""
 
     # Progress comes with each optimizer step: when it comes too fast, only the newest matters.
     mailbox = Mailbox(bound=4096, overflow="drop_oldest")
@@ -41,6 +47,8 @@ class ControlSocket(Actor):
         control = self._store.current.control
         limits = Limits(max_frame=control.max_frame, max_connections=control.max_connections)
         self._listening = anyio.Event()
+        await self._believe_head()
+        self.context.monitor(self.context.ref(TRAINER))
         self.context.spawn(self._serve, limits)
         await self._listening.wait()
 
@@ -56,19 +64,27 @@ class ControlSocket(Actor):
     @on(Progress)
     async def _(self, message: Progress) -> None:
         self._board.progress = message
+        if message.version is not None or message.global_step:  # else it has not read HEAD yet, or could not
+            self._board.model = ModelStatus(message.version, message.global_step, message.behind_steps)
         self.context.publish("steps", msgspec.to_builtins(message))
+
+    @on_down
+    async def _down(self, down: Down) -> None:
+        self.context.self_ref.cast(_TrainerEnded())
+
+    @on(_TrainerEnded)
+    async def _(self, message: _TrainerEnded) -> None:
+        """What it was doing is over, and what it had not saved is lost: HEAD tells what is left."""
+        self._board.progress = None
+        await self._believe_head()
+
+    async def _believe_head(self) -> None:
+        if self._board.progress is None:
+            self._board.model = await to_thread.run_sync(model_at, self._home)
 
     @on(GetStatus)
     async def _(self, message: GetStatus) -> Status:
-        tree = self.context.tree()
-        around = Surroundings(
-            pid=os.getpid(),
-            uptime_s=tree.uptime_s or 0.0,
-            home=str(self._home.root),
-            stopping=self._board.stopping or ("the tree is stopping" if tree.status == "stopping" else None),
-            tree=tree,
-        )
-        return status(self._board, around)
+        return status(self._board, Surroundings.of(self.context, self._board, str(self._home.root)))
 
     @on(GetTree)
     async def _(self, message: GetTree) -> TreeNode:
@@ -77,3 +93,15 @@ class ControlSocket(Actor):
     @on(ShowConfig)
     async def _(self, message: ShowConfig) -> ShownConfig:
         return self._store.shown()
+
+
+def model_at(home: Home) -> ModelStatus:
+    """Return what HEAD says of the model; nothing, if HEAD or its checkpoint cannot be read."""
+    try:
+        head = read_head(home)
+        if head is None or head.checkpoint is None:
+            return ModelStatus(head.version if head else None, 0, 0)
+        manifest = read_record(home.checkpoints / head.checkpoint / MANIFEST, CheckpointManifest)
+    except (FileNotFoundError, Unreadable, NewerFormat):
+        return ModelStatus(None, 0, 0)
+    return ModelStatus(head.version, manifest.step, manifest.step - manifest.published_step)

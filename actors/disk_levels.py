@@ -17,6 +17,9 @@ from supervisor.durable import Space
 LOW_INODES: Final = 10_000
 CRITICAL_INODES: Final = 1_000
 
+REMEDY: Final = "free space, or lower disk.refuse_below and: stokehold config reload"
+"""What ends a shortage of space, for whoever waits for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Floors:

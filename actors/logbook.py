@@ -61,9 +61,7 @@ def line_of(entry: TailEvent) -> dict[str, Any]:
 
 class _Writer:
     def __init__(self, home: Home, limit: int) -> None:
-        self._handler = _Handler(
-            home.logs / NAME, maxBytes=limit, backupCount=KEPT, encoding="ascii", delay=True
-        )
+        self._handler = _Handler(home.logs / NAME, maxBytes=limit, backupCount=KEPT, encoding="ascii", delay=True)
 
     def write(self, line: dict[str, Any]) -> None:
         text = json.dumps(msgspec.to_builtins(line))  # pure ASCII: a file's name need not be valid UTF-8

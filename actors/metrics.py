@@ -7,24 +7,23 @@ data, and every label set exists from the first scrape on, so that ``rate()`` se
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal, get_args
 
-import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from actors.board import Board
-from actors.status import Surroundings, status
+from actors.status import Surroundings, counts, status
 from protocol.messages.common import Phase
 from protocol.messages.disk import Level
 from protocol.messages.queue import QueueCounts
 from protocol.messages.system import State, Status, TreeNode
+from supervisor import Context
 
 ACTORS: Final = (
     "LockKeeper",
@@ -65,7 +64,7 @@ class DaemonMetrics(Collector):
         board: of the daemon.
         exits: ends of incarnations by ``(actor, how)``, counted by the exporter.
         job_events: what happened to jobs, by event, counted by the exporter.
-        tree: the view of the tree; None while there is none, before the start and after the end.
+        context: of the exporter that runs; None while there is none, before the start and after the end.
     """
 
     def __init__(self, board: Board) -> None:
@@ -73,7 +72,7 @@ class DaemonMetrics(Collector):
         self._started = time.time()
         self.exits: Counter[tuple[str, str]] = Counter()
         self.job_events: Counter[str] = Counter()
-        self.tree: Callable[[], TreeNode] | None = None
+        self.context: Context | None = None
 
     def describe(self) -> Iterable[Metric]:
         """Nothing in advance: the registry would otherwise collect at once, before there is a tree."""
@@ -81,11 +80,9 @@ class DaemonMetrics(Collector):
 
     def status(self) -> Status | None:
         """Return what the user is told now, or None while there is no tree."""
-        if self.tree is None:
+        if self.context is None:
             return None
-        tree = self.tree()
-        stopping = self.board.stopping or ("the tree is stopping" if tree.status == "stopping" else None)
-        return status(self.board, Surroundings(os.getpid(), time.time() - self._started, "", stopping, tree))
+        return status(self.board, Surroundings.of(self.context, self.board, home=""))
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
@@ -100,8 +97,8 @@ class DaemonMetrics(Collector):
 
     def _queue(self) -> Iterator[Metric]:
         board = self.board
-        counts = msgspec.structs.replace(board.queue, inbox=board.inbox_files)
-        files = {queue: getattr(counts, queue) for queue in QueueCounts.__struct_fields__}
+        now = counts(board)
+        files = {queue: getattr(now, queue) for queue in QueueCounts.__struct_fields__}
         yield _gauges("queue_files", "Files in each place of the home.", "queue", files)
         shut = {reason: bool(getattr(board.gate, reason)) for reason in GATES}
         yield _gauges("gate_shut", "1 for each thing that keeps new jobs from being handed out.", "reason", shut)
@@ -127,14 +124,13 @@ class DaemonMetrics(Collector):
         job = now.job if now else None
         phases = {phase: job is not None and job.phase == phase for phase in get_args(Phase)}
         yield _gauges("job_phase", "1 for the phase of the running job.", "phase", phases)
+        model = self.board.model
+        yield _gauge("model_step", "Optimizer steps of the model's line.", model.step)
+        yield _gauge("model_behind_steps", "Optimizer steps trained and not yet published.", model.behind_steps)
+        if model.version is not None:
+            yield _gauge("model_version", "Number of the published version.", model.version)
         progress = self.board.progress
-        if progress is None:
-            return
-        yield _gauge("model_step", "Optimizer steps of the model's line.", progress.global_step)
-        yield _gauge("model_behind_steps", "Optimizer steps trained and not yet published.", progress.behind_steps)
-        if progress.version is not None:
-            yield _gauge("model_version", "Number of the published version.", progress.version)
-        if job is None:
+        if job is None or progress is None:
             return
         yield _gauge("job_steps", "Optimizer steps of the running job.", job.step)
         yield _gauge("job_planned_steps", "Optimizer steps that the running job will have.", job.steps_total)
@@ -151,7 +147,7 @@ class DaemonMetrics(Collector):
                 yield _gauge(name, text, value)
 
     def _actors(self) -> Iterator[Metric]:
-        nodes = dict(_workers(self.tree())) if self.tree else {}
+        nodes = dict(_workers(self.context.tree())) if self.context else {}
         up = {actor: actor in nodes and nodes[actor].status == "running" for actor in ACTORS}
         yield _gauges("actor_up", "1 for each actor that runs.", "actor", up)
         waiting = {actor: nodes[actor].mailbox if actor in nodes else 0 for actor in ACTORS}

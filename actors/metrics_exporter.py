@@ -58,7 +58,7 @@ class MetricsExporter(Actor):
         """
         self._closing = anyio.Event()
         self._closed = anyio.Event()
-        self._metrics.tree = self.context.tree
+        self._metrics.context = self.context
         for name in ACTORS:
             if name != NAME:
                 self.context.monitor(self.context.ref(name))
@@ -74,7 +74,7 @@ class MetricsExporter(Actor):
     async def on_stop(self, reason: Reason) -> None:
         self._count(NAME, reason)
         self._board.http = None
-        self._metrics.tree = None
+        self._metrics.context = None
         self._closing.set()
         with anyio.move_on_after(2 * GRACE):
             await self._closed.wait()

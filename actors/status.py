@@ -5,20 +5,30 @@ The state is the first that holds of: stopping, starting, paused, blocked, conso
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
-from actors.board import Board
+from actors.board import Board, Held
+from actors.disk_levels import REMEDY as DISK_REMEDY
+from actors.disk_levels import size
 from protocol.messages.common import Trouble
 from protocol.messages.queue import GateView, QueueCounts
-from protocol.messages.system import DiskStatus, JobStatus, ModelStatus, State, Status, TreeNode
+from protocol.messages.system import DiskStatus, JobStatus, State, Status, TreeNode
 from protocol.messages.trainer import Progress
+from supervisor import Context
+from supervisor.record import Status as Doing
 
-CONSOLIDATOR_LEASE = "consolidation"
+CONSOLIDATOR_LEASE: Final = "consolidation"
 """The name under which Consolidator holds the maintenance lease."""
 
-_RUNNING = "running"
+TRAINER: Final = "TrainerActor"
+
+_NOT_YET = (Doing.NEW, Doing.STARTING)
+_COMING_BACK = (Doing.EXITED, Doing.RESTARTING, Doing.WAITING, Doing.COOLING)
+"""What a child does that its supervisor starts again by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,21 @@ class Surroundings:
     stopping: str | None
     """Why the daemon is on its way out, or None."""
     tree: TreeNode
+    trainer: int
+    """The incarnation of TrainerActor that lives now, or lived last."""
+
+    @classmethod
+    def of(cls, context: Context, board: Board, home: str) -> Surroundings:
+        """Look around from an actor of the tree."""
+        tree = context.tree()
+        return cls(
+            pid=os.getpid(),
+            uptime_s=tree.uptime_s or 0.0,
+            home=home,
+            stopping=board.stopping or ("the tree is stopping" if tree.status == Doing.STOPPING else None),
+            tree=tree,
+            trainer=context.ref(TRAINER).cell.incarnation,
+        )
 
 
 def node(tree: TreeNode, name: str) -> TreeNode | None:
@@ -47,66 +72,95 @@ def restarts(tree: TreeNode) -> int:
 
 def status(board: Board, around: Surroundings) -> Status:
     """Derive what the daemon does now from the newest snapshots."""
-    trainer = node(around.tree, "TrainerActor")
-    alive = trainer is not None and trainer.status == _RUNNING
-    progress = board.progress if alive else None
-    state, reason = _state(board, around, trainer, progress)
+    seen = _Seen(board, around)
+    state, reason = _state(seen)
     return Status(
         state=state,
         reason=reason,
         pid=around.pid,
         uptime_s=round(around.uptime_s, 3),
-        job=_job(board, progress) if alive else None,
-        queue=_counts(board),
+        job=_job(seen),
+        queue=counts(board),
         disk=DiskStatus(
             free_bytes=board.disk.free_bytes if board.disk else 0, level=board.disk.level if board.disk else "ok"
         ),
-        model=_model(board),
-        warnings=_warnings(board, trainer, waiting=_work(board)),
+        model=board.model,
+        warnings=_warnings(seen),
         http=board.http,
         restarts=restarts(around.tree),
         home=around.home,
-        trainer_pid=trainer.pid if trainer and alive else None,
+        trainer_pid=seen.trainer.pid if seen.trainer and seen.alive else None,
     )
 
 
-def _state(
-    board: Board, around: Surroundings, trainer: TreeNode | None, progress: Progress | None
-) -> tuple[State, str | None]:
-    alive = trainer is not None and trainer.status == _RUNNING
-    if around.stopping:
-        return "stopping", around.stopping
-    if not board.queue_ready:
+def counts(board: Board) -> QueueCounts:
+    """Return how many files stand where, the inbox with them."""
+    return msgspec.structs.replace(board.queue, inbox=board.inbox_files)
+
+
+class _Seen:
+    """The snapshots, without what an incarnation of the trainer that is dead has left on them."""
+
+    def __init__(self, board: Board, around: Surroundings) -> None:
+        self.board = board
+        self.gate = board.gate
+        self.around = around
+        self.trainer = node(around.tree, TRAINER)
+        self.alive = self.trainer is not None and self.trainer.status == Doing.RUNNING
+        self.progress: Progress | None = board.progress if self.alive else None
+        mine = self.alive and board.held is not None and board.held.incarnation == around.trainer
+        self.held: Held | None = board.held if mine else None
+        self.work = board.queue.waiting + board.queue.processing > 0
+
+
+def _state(seen: _Seen) -> tuple[State, str | None]:
+    if seen.around.stopping:
+        return "stopping", seen.around.stopping
+    if not seen.board.queue_ready:
         return "starting", "looking through queue and checkpoints"
-    if board.gate.paused:
+    if seen.around.tree.status == Doing.STARTING:
+        return "starting", _not_up(seen.around.tree)
+    if seen.gate.paused:
         return "paused", "paused by request (stokehold resume)"
-    if _work(board) and (trouble := _trouble(board, trainer, progress)):
+    if seen.work and (trouble := _trouble(seen)):
         return "blocked", str(trouble)
-    if board.gate.lease == CONSOLIDATOR_LEASE:
+    if seen.gate.lease == CONSOLIDATOR_LEASE:
         return "consolidating", None
-    if alive and (board.held or board.queue.processing):
+    if seen.alive and (seen.held or seen.board.queue.processing):
         return "training", None
     return "idle", None
 
 
-def _work(board: Board) -> bool:
-    return board.queue.waiting + board.queue.processing > 0
+def _not_up(tree: TreeNode) -> str:
+    """Name the first actor that has not started yet."""
+    below = next((child for child in tree.children if child.status != Doing.RUNNING), None)
+    return _not_up(below) if below else f"{tree.id} is {tree.status}"
 
 
-def _trouble(board: Board, trainer: TreeNode | None, progress: Progress | None) -> Trouble | None:
+def _trouble(seen: _Seen) -> Trouble | None:
     """Say why waiting or open work is not being trained, or None if it is."""
-    if trainer is None or trainer.status != _RUNNING:
-        return _trainer_trouble(board.gate, trainer)
-    if progress is not None and progress.blocked:
-        return Trouble(progress.blocked, progress.remedy or "")
-    if board.held or board.queue.processing or board.gate.lease:
+    if not seen.alive:
+        return _trainer_trouble(seen.gate, seen.trainer)
+    if seen.progress is not None and seen.progress.blocked:
+        return _what_the_trainer_says(seen.progress, seen.gate)
+    if seen.held or seen.gate.lease:
         return None
-    return _gate_trouble(board.gate) or Trouble("the trainer is taking the next file", "stokehold status")
+    if seen.progress is None:
+        return Trouble("trainer starting", "stokehold status")
+    if seen.board.queue.processing:
+        # Trained and awaiting its checkpoint; or interrupted, and then the gate must let it be claimed again.
+        return _gate_trouble(msgspec.structs.replace(seen.gate, stop_after_file=False))
+    return _gate_trouble(seen.gate) or Trouble("the trainer is taking the next file", "stokehold status")
+
+
+def _what_the_trainer_says(progress: Progress, gate: GateView) -> Trouble:
+    remedy = progress.remedy or (DISK_REMEDY if gate.disk else "")
+    return Trouble(progress.blocked or "", remedy)
 
 
 def _gate_trouble(gate: GateView) -> Trouble | None:
     if gate.disk:
-        return Trouble(gate.disk, "free space, or lower disk.refuse_below and: stokehold config reload")
+        return Trouble(gate.disk, DISK_REMEDY)
     if gate.device:
         return Trouble(gate.device, "end that process, or wait: stokehold status")
     if gate.stop_after_file:
@@ -117,20 +171,19 @@ def _gate_trouble(gate: GateView) -> Trouble | None:
 def _trainer_trouble(gate: GateView, trainer: TreeNode | None) -> Trouble:
     if gate.device:
         return Trouble(gate.device, "end that process, or wait: stokehold status")
-    if trainer is None or trainer.status == "starting":
+    if trainer is None or trainer.status in _NOT_YET:
         return Trouble("trainer starting", "stokehold status")
-    why = f": {trainer.last_exit}" if trainer.last_exit else ""
-    if trainer.status in ("cooling_down", "restarting"):
-        return Trouble(
-            f"trainer {trainer.status.replace('_', ' ')}{why}", "it is tried again by itself; stokehold logs"
-        )
-    return Trouble(f"trainer {trainer.status.replace('_', ' ')}{why}", "stokehold logs, then start the daemon again")
+    what = f"trainer {trainer.status}" + (f": {trainer.last_exit}" if trainer.last_exit else "")
+    if trainer.status in _COMING_BACK:
+        return Trouble(what, "it is tried again by itself; stokehold logs")
+    return Trouble(what, "stokehold logs, then start the daemon again")
 
 
-def _job(board: Board, progress: Progress | None) -> JobStatus | None:
+def _job(seen: _Seen) -> JobStatus | None:
+    progress = seen.progress
     if progress is None or progress.id is None or progress.phase is None:
         return None
-    if board.held is None and not board.queue.processing:
+    if seen.held is None and not seen.board.queue.processing:
         return None
     return JobStatus(
         id=progress.id,
@@ -149,22 +202,18 @@ def _job(board: Board, progress: Progress | None) -> JobStatus | None:
     )
 
 
-def _counts(board: Board) -> QueueCounts:
-    return msgspec.structs.replace(board.queue, inbox=board.inbox_files)
-
-
-def _model(board: Board) -> ModelStatus:
-    progress = board.progress
-    if progress is None:
-        return ModelStatus(version=None, step=0, behind_steps=0)
-    return ModelStatus(version=progress.version, step=progress.global_step, behind_steps=progress.behind_steps)
-
-
-def _warnings(board: Board, trainer: TreeNode | None, *, waiting: bool) -> list[str]:
+def _warnings(seen: _Seen) -> list[str]:
+    board = seen.board
     found = [f"{name}: {trouble}" for name, trouble in sorted(board.troubles.items())]
     if board.disk and board.disk.level != "ok":
         floor = board.disk.warn_below if board.disk.level == "low" else board.disk.refuse_below
-        found.append(f"disk {board.disk.level}: {board.disk.free_bytes} bytes free, floor {floor} (stokehold doctor)")
-    if not waiting and trainer is not None and trainer.status not in (_RUNNING, "starting"):
-        found.append(str(_trainer_trouble(board.gate, trainer)))
+        found.append(
+            f"disk {board.disk.level}: {size(board.disk.free_bytes)} free, floor {size(floor)} (stokehold doctor)"
+        )
+    if seen.work:
+        return found  # what is wrong with the trainer then is the reason of ``blocked``
+    if seen.progress is not None and seen.progress.blocked:
+        found.append(str(_what_the_trainer_says(seen.progress, seen.gate)))
+    elif seen.trainer is not None and not seen.alive and seen.trainer.status not in _NOT_YET:
+        found.append(str(_trainer_trouble(seen.gate, seen.trainer)))
     return found

@@ -26,7 +26,7 @@ from protocol.config import Config, HttpSection
 from protocol.messages.common import Trouble
 from protocol.messages.disk import DiskView
 from protocol.messages.queue import GateView, QueueCounts
-from protocol.messages.system import HttpStatus
+from protocol.messages.system import HttpStatus, ModelStatus
 from protocol.messages.trainer import Progress
 from supervisor import Actor, ChildSpec, CoolDown, SupervisorSpec, Tree, open_tree
 from supervisor.testing import eventually
@@ -140,6 +140,7 @@ async def test_the_metrics_follow_the_board() -> None:
         the.board.held = Held("1", 1)
         the.board.disk = DiskView(123, 456, 789, "low", 10, 20, 30)
         the.board.progress = PROGRESS
+        the.board.model = ModelStatus(version=4, step=107, behind_steps=3)
         the.board.troubles["TrainerActor"] = Trouble("something")
         found = await the.samples()
         assert found["stokehold_state", "training"] == 1

@@ -10,8 +10,9 @@ from actors.status import CONSOLIDATOR_LEASE, Surroundings, status
 from protocol.messages.common import Trouble
 from protocol.messages.disk import DiskView
 from protocol.messages.queue import GateView, QueueCounts
-from protocol.messages.system import TreeNode
+from protocol.messages.system import ModelStatus, TreeNode
 from protocol.messages.trainer import Progress
+from supervisor.record import Status as Doing
 
 
 def leaf(name: str, state: str = "running", restarts: int = 0, last_exit: str | None = None) -> TreeNode:
@@ -28,13 +29,19 @@ def leaf(name: str, state: str = "running", restarts: int = 0, last_exit: str | 
     )
 
 
-def around(trainer: str = "running", stopping: str | None = None, last_exit: str | None = None) -> Surroundings:
-    root = msgspec.structs.replace(
-        leaf("root"),
+def around(
+    trainer: str = "running",
+    stopping: str | None = None,
+    last_exit: str | None = None,
+    root: str = "running",
+    incarnation: int = 1,
+) -> Surroundings:
+    tree = msgspec.structs.replace(
+        leaf("root", root),
         kind="supervisor",
         children=[leaf("QueueManager", restarts=2), leaf("TrainerActor", trainer, 3, last_exit)],
     )
-    return Surroundings(pid=1, uptime_s=2.0, home="/home", stopping=stopping, tree=root)
+    return Surroundings(pid=1, uptime_s=2.0, home="/home", stopping=stopping, tree=tree, trainer=incarnation)
 
 
 def progress(**changes: object) -> Progress:
@@ -60,7 +67,7 @@ def progress(**changes: object) -> Progress:
 
 
 def board(**changes: object) -> Board:
-    made = Board(queue_ready=True, progress=progress())
+    made = Board(queue_ready=True, progress=progress(), model=ModelStatus(4, 13, 3))
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -81,7 +88,7 @@ def test_training_with_its_job() -> None:
     assert now.restarts == 5, "supervisors are not counted beside their children"
 
 
-@pytest.mark.parametrize("state", ["starting", "restarting", "cooling_down", "stopped"])
+@pytest.mark.parametrize("state", [doing for doing in Doing if doing is not Doing.RUNNING])
 def test_never_training_without_a_live_trainer(state: str) -> None:
     now = status(board(**BUSY), around(state, last_exit="killed by signal 9"))
     assert now.state == "blocked"
@@ -97,6 +104,7 @@ def test_order_in_which_states_win() -> None:
     assert status(everything, around(stopping="SIGTERM")).state == "stopping"
     assert status(everything, around()).state == "starting"
     everything.queue_ready = True
+    assert status(everything, around(root="starting")).state == "starting"
     assert status(everything, around()).state == "paused"
     everything.gate = GateView(disk="3 GiB free")
     everything.held = None
@@ -125,6 +133,43 @@ def test_trained_and_awaiting_its_checkpoint_is_still_training() -> None:
     assert now.state == "training"
 
 
+def test_a_trainer_that_is_tried_again_by_itself_needs_no_hand() -> None:
+    for state in (Doing.COOLING, Doing.RESTARTING):
+        reason = status(board(**WAITING), around(state, last_exit="no such model")).reason
+        assert reason == f"trainer {state}: no such model (it is tried again by itself; stokehold logs)"
+    reason = status(board(**WAITING), around(Doing.STOPPED)).reason
+    assert reason == "trainer stopped (stokehold logs, then start the daemon again)"
+
+
+def test_while_the_tree_starts_the_actor_that_is_waited_for_is_named() -> None:
+    now = status(board(**WAITING), around(Doing.STARTING, root="starting"))
+    assert (now.state, now.reason) == ("starting", "TrainerActor is starting")
+
+
+def test_what_a_dead_incarnation_held_is_not_being_trained() -> None:
+    """The new process has joined and said nothing yet; QueueManager has not come to the death of the old one."""
+    now = status(board(**BUSY, progress=None), around(incarnation=2))
+    assert (now.state, now.reason, now.job) == ("blocked", "trainer starting (stokehold status)", None)
+
+
+def test_an_interrupted_file_is_not_being_trained_while_the_gate_is_shut() -> None:
+    interrupted = {"queue": QueueCounts(processing=1), "progress": progress(id=None, phase=None)}
+    now = status(board(**interrupted, gate=GateView(disk="3 GiB free, 10 GiB needed")), around())
+    assert now.state == "blocked"
+    assert now.reason is not None and now.reason.startswith("3 GiB free, 10 GiB needed (")
+
+
+def test_a_wait_for_disk_of_the_trainer_says_what_ends_it() -> None:
+    full = board(**BUSY, progress=progress(blocked="No space left on device"), gate=GateView(disk="disk: full"))
+    reason = status(full, around()).reason
+    assert reason is not None and "stokehold config reload" in reason
+
+
+def test_what_stops_the_trainer_for_good_is_a_warning_while_nothing_waits() -> None:
+    now = status(board(progress=progress(id=None, phase=None, blocked="all torn", remedy="rm -r x")), around())
+    assert (now.state, now.warnings) == ("idle", ["all torn (rm -r x)"])
+
+
 def test_consolidating_while_the_lease_is_held() -> None:
     assert status(board(gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
     assert status(board(**WAITING, gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
@@ -144,7 +189,7 @@ def test_idle_with_trouble_warns_and_is_not_blocked() -> None:
                 reserved_bytes=0,
             ),
         ),
-        around("cooling_down", last_exit="no such model"),
+        around(Doing.COOLING, last_exit="no such model"),
     )
     assert now.state == "idle"
     assert any("port 9464" in warning and "set http.port" in warning for warning in now.warnings)
