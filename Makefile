@@ -3,31 +3,38 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: setup run test lint bench clean
 
 setup: $(STAMP)
+	@echo "Ready: $(BIN)/stokehold --help"
 
 # torch first and by its exact version: any other way of asking may fetch gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e ".[train,test,lint]"
+	@$(PYTHON) -c 'import sys; sys.exit("stokehold needs Python 3.11 or newer, and $(PYTHON) is %d.%d; say: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV), once; it takes a minute or two, and 1.5 GB of disk."
+	@echo "1/3 a virtual environment of $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "2/3 torch, by far the largest part"
+	@$(PIP) install -q --progress-bar on "$$(grep '^torch==' constraints.txt)"
+	@echo "3/3 transformers, the tools for tests, stokehold itself"
+	@$(PIP) install -q -c constraints.txt --config-settings editable_mode=compat -e ".[train,test,lint]"
 	@touch $@
 
-run: setup
+run: $(STAMP)
 	@$(BIN)/python -P -m actors.tools.demo
 
-test: setup
+test: $(STAMP)
 	$(BIN)/python -m pytest
 
-lint: setup
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)
+	@$(BIN)/python -P -m benchmarks
 
 clean:
 	rm -rf $(VENV) build *.egg-info
