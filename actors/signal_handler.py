@@ -112,8 +112,9 @@ class SignalHandler(Actor):
     @on(_Look)
     async def _look(self, message: _Look) -> None:
         self._look_for_stop_file()
-        gate = self._board.gate  # QueueManager's word decides: a resume takes the request back
-        if gate.stop_after_file and self._board.held is None and self._board.queue.processing == 0:
+        gate, board = self._board.gate, self._board  # QueueManager's word decides: a resume takes the request back
+        # What was interrupted by a pause will not go on by itself: there is nothing to wait for.
+        if gate.stop_after_file and board.held is None and (board.queue.processing == 0 or gate.paused):
             self._stop_gently("stokehold stop --after-file")
 
     def _stop_gently(self, why: str) -> None:
@@ -172,8 +173,7 @@ class SignalHandler(Actor):
             },
         )
         if not result.applied:
-            why = result.reason or ", ".join(result.standing_in_the_way)
-            self._board.troubles[NAME] = Trouble(f"the configuration was not reloaded: {why}", "stokehold config check")
+            self._board.troubles[NAME] = _not_reloaded(result)
             return result
         self._board.troubles.pop(NAME, None)
         changed = ConfigChanged(self._store.current, self._store.revision)
@@ -181,3 +181,10 @@ class SignalHandler(Actor):
             with suppress(CallFailed):  # who is not up reads the store when it starts
                 self.context.ref(name).cast(changed)
         return result
+
+
+def _not_reloaded(result: ReloadResult) -> Trouble:
+    keys = ", ".join(result.standing_in_the_way)
+    why = f"{result.reason}: {keys}" if keys else result.reason
+    remedy = "put them back, or: stokehold stop, then run" if keys else "stokehold config check"
+    return Trouble(f"the configuration was not reloaded: {why}", remedy)

@@ -25,13 +25,13 @@ class Book(Shelf):
 
     # ------------------------------------------------------------ the walk of a job
 
-    def claim(self) -> Job | None:
+    def claim(self, *, begun: bool = False) -> Job | None:
         """Take the next job into ``processing/``: what was begun first, then the lines. None: nothing waits.
 
-        A payload that somebody deleted cancels its job; one that somebody changed is validated again. In
-        ``processing/``, which is the daemon's, either fails the job.
+        With ``begun``, only what was begun. A payload that somebody deleted cancels its job; one that somebody changed
+        is validated again. In ``processing/``, which is the daemon's, either fails the job.
         """
-        while (job := self.next()) is not None:
+        while (job := self.next()) is not None and not (begun and job.state != "processing"):
             path = self.path(job)
             stamp = self.folders.stamp(path)
             if stamp is not None and (stamp == job.stamp or self.sha256(path) == job.sha256):

@@ -49,12 +49,14 @@ class TrainerDesk(Office):
             await self.do(self._resettle)
         self.claim = reply
         none = self.gate.closed()
-        if none is None:
-            job = await self.do(self.book.claim)
+        last = none is not None and none.reason == "stop_after_file"
+        if none is None or last:
+            # The file after which to stop may have lost its trainer: then it is handed out again.
+            job = await self.do(self.book.claim, begun=last)
             if job is not None:
                 self.hand_out(job)
                 return
-            none = NoWork(reason="empty")
+            none = none or NoWork(reason="empty")
         if message.wait_s <= 0 or none.release_device:
             self.turn_away(none)
         else:

@@ -197,6 +197,18 @@ async def test_stop_after_the_file_waits_until_no_job_is_held_and_all_is_durable
 
 
 @pytest.mark.anyio
+async def test_stop_after_the_file_does_not_wait_for_one_that_a_pause_interrupted(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.board.queue = QueueCounts(processing=1)
+        await the.handler.call(Stop("after_file"))
+        await the.clock.advance(10)
+        assert not the.is_stopping()
+        the.board.gate = GateView(paused=True, stop_after_file=True)
+        await the.clock.advance(1)
+        assert (await the.ended())[0] == "stokehold stop --after-file"
+
+
+@pytest.mark.anyio
 async def test_stop_after_the_file_can_be_taken_back(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         the.board.held = Held("a", 1)
@@ -255,7 +267,9 @@ async def test_a_reload_that_needs_a_restart_changes_nothing_and_says_why(tmp_pa
         the.store.path.write_text('[disk]\nrefuse_below = "1GiB"\n[http]\nport = 0\n')
         the.signals.put(signal.SIGHUP)
         await eventually(lambda: "SignalHandler" in the.board.troubles)
-        assert "these keys take effect only at a restart" in str(the.board.troubles["SignalHandler"])
+        warning = str(the.board.troubles["SignalHandler"])
+        assert "these keys take effect only at a restart" in warning
+        assert "http.port (restart)" in warning
         (event,) = the.events.read(event="config_refused")
         assert event["standing_in_the_way"] == ["http.port (restart)"]
         assert the.ledger.configs == []

@@ -191,6 +191,19 @@ async def test_after_the_running_file_nothing_is_handed_out_and_the_next_daemon_
         assert (await hall.claim()).file == "b.jsonl"
 
 
+async def test_the_last_file_is_finished_although_its_trainer_dies(home: Home) -> None:
+    async with open_hall(home) as hall:
+        await hall.accept("a.jsonl")
+        await hall.accept("b.jsonl")
+        job = await hall.claim()
+        await hall.queue.call(StopAfterFile())
+        await hall.crash("TrainerActor")
+        again = await hall.begin()
+        assert again.id == job.id
+        await hall.train(again)
+        assert (await hall.no_claim()).reason == "stop_after_file"
+
+
 async def lease(hall: Hall, holder: str = "consolidation") -> Lease:
     return await hall.queue.call(RequestLease(holder))
 
