@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from protocol.dialogue import Dialogue, Lagged, broken_connections_are_failures, event, failure, lost, outcome, welcomed
+from protocol.listening import peer_of
 from protocol.messages.common import Message, Request, TailEvent
 from protocol.quick import GRACE, Failed, NoDaemon, open_socket
 from protocol.wire import CLOSING, Code, ErrorFrame, ReplyFrame, ServerFrame, WelcomeFrame
@@ -50,6 +51,11 @@ class Client:
     def server(self) -> WelcomeFrame:
         """What the server said of itself: version, name, pid, instance."""
         return self._connection.welcome
+
+    @property
+    def server_pid(self) -> int:
+        """The server's process as it is numbered here; 0 if it cannot be seen from here, as in another container."""
+        return self._connection.peer.pid
 
     def call(self, to: str, message: Request[R], timeout: float = 5.0) -> R:
         """Send a request to an actor and return its reply; ``timeout`` in seconds bounds the answer.
@@ -146,6 +152,7 @@ class _Connection:
     def __init__(self, path: Path, name: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         self._socket: socket.socket = open_socket(path, timeout)
+        self.peer = peer_of(self._socket)
         self._received: deque[ServerFrame] = deque()
         self.dialogue = Dialogue()
         try:

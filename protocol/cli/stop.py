@@ -12,6 +12,7 @@ import json
 import math
 import os
 import select
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from protocol.wire import Code
 ORPHANS_WITHIN = 10.0
 """Seconds that processes left behind may hold the lock after the daemon's end; its host kills them within two."""
 POLL = 0.05
+ASK_AGAIN = 0.2
 
 Mode = Literal["gently", "after_file", "now"]
 SAID: dict[Mode, str] = {
@@ -35,6 +37,9 @@ SAID: dict[Mode, str] = {
     "after_file": "stopping when the file that is running is trained; till then: stokehold status",
     "now": "stopping at once",
 }
+
+SIGNALS = {"gently": 1, "now": 2}
+"""How many times SIGTERM says the same."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     with connected(place) as client:
         pid = client.server.pid
         home = home_of(place, client)
-        with _watched(pid) as process:
-            done = _ask(client, Stop(mode=mode))
+        with _watched(client.server_pid) as process:
+            done = _ask(client, mode, process)
             client.close()
             if not options.json:
                 say(done.detail or SAID[mode])
@@ -65,25 +70,39 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(client: Client, message: Stop) -> Done:
-    """Say it. A daemon that goes before it has answered has done what it was told."""
-    try:
-        return client.call("SignalHandler", message, 30.0)
-    except NoDaemon:
-        return Done()
-    except Failed as error:
-        if error.code in (Code.CONNECTION_LOST, Code.STOPPING):
+def _ask(client: Client, mode: Mode, process: int | None) -> Done:
+    """Say it. A daemon that goes before it has answered has done what it was told.
+
+    SignalHandler is the last to start. A daemon that has none yet is sent the signal of the same meaning, which it
+    obeys from its first line on; where there is no such signal, or no such process to be seen, it is asked again.
+    """
+    while True:
+        try:
+            return client.call("SignalHandler", Stop(mode=mode), 30.0)
+        except NoDaemon:
             return Done()
-        raise
+        except Failed as error:
+            if error.code in (Code.CONNECTION_LOST, Code.STOPPING):
+                return Done()
+            if error.code not in (Code.NOT_RUNNING, Code.RESTARTING):
+                raise
+        if process is not None and mode != "after_file":
+            for _ in range(SIGNALS[mode]):
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGTERM)
+            return Done()
+        time.sleep(ASK_AGAIN)
 
 
 @contextmanager
 def _watched(pid: int) -> Iterator[int | None]:
     """Hold on to a process before it is told to end: the descriptor becomes readable when it has, whatever bears its
-    pid then. None if it cannot be seen from here, as from another container: then the lock alone tells."""
+    pid then. None for pid 0, which cannot be seen from here: then the lock alone tells."""
     try:
-        descriptor = os.pidfd_open(pid)
+        descriptor = os.pidfd_open(pid) if pid else None
     except ProcessLookupError:
+        descriptor = None
+    if descriptor is None:
         yield None
         return
     try:

@@ -1,7 +1,8 @@
 """A small real server with canned answers, in a process of its own: ``python -m tests.protocol.cli.canned HOME``.
 
 It holds the home's lock as a daemon does, takes files out of the inbox when it is asked about them, and ends when it is
-told to. What it says can be changed through ``HOME/canned.json``: a status to merge in.
+told to. What it says can be changed through ``HOME/canned.json``: a status to merge in. While ``HOME/starting`` is
+there it has no SignalHandler yet; each SIGTERM adds a byte to ``HOME/terminated`` and the first one ends it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
@@ -77,7 +79,7 @@ def node(id: str, *children: system.TreeNode, **facts: Any) -> system.TreeNode:
 TREE = node(
     "root",
     node("core", node("QueueManager", mailbox=4), node("ControlSocket", restarts=1, last_exit="Crash(ValueError)")),
-    node("training", node("TrainerActor", pid=4242, status="cooling_down", last_exit="Killed(9)\nsecond line")),
+    node("training", node("TrainerActor", pid=4242, status="cooling down", last_exit="Killed(9)\nsecond line")),
 )
 
 
@@ -145,6 +147,8 @@ class Canned:
     # ---------------------------------------------------------------- SignalHandler
 
     def stop(self, message: system.Stop) -> Done:
+        if (self._home.root / "starting").exists():
+            raise Refusal(Code.NOT_RUNNING, "SignalHandler is not running")
         if message.mode == "now":
             os._exit(143)
         self._ended.set()
@@ -252,7 +256,16 @@ async def main(home: Home) -> None:
     lock.write(json.dumps({"pid": os.getpid()}))
     lock.flush()
     ended = anyio.Event()
+
+    async def obey_signals() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                with (home.root / "terminated").open("a") as file:
+                    file.write(".")
+                ended.set()
+
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(obey_signals)
         await tasks.start(partial(serve, home.socket, Canned(home, ended)))
         await ended.wait()
         # A daemon takes its time over the last checkpoint.

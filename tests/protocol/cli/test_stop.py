@@ -38,6 +38,28 @@ def test_now_may_take_the_answer_with_it(run: Run, home: Home, daemon: subproces
     assert not (home.root / "checkpointed").exists()
 
 
+def test_a_daemon_that_is_still_starting_obeys_too(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
+    """SignalHandler starts last; the process obeys signals from its first line on."""
+    (home.root / "starting").touch()
+    done = run("stop", "--home", home.root)
+    assert (done.returncode, daemon.wait(timeout=5)) == (0, 0)
+    assert (home.root / "terminated").read_text() == "."
+
+
+def test_stop_after_the_file_waits_until_a_starting_daemon_is_up(home: Home, daemon: subprocess.Popen[bytes]) -> None:
+    starting = home.root / "starting"
+    starting.touch()
+    command = [*COMMAND, "stop", "--after-file", "--home", str(home.root)]
+    asked = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE)
+    until(
+        lambda: (home.root / "asked").exists() and (home.root / "asked").read_text().count("\n") > 1, "it asks", asked
+    )
+    starting.unlink()
+    asked.communicate(timeout=10)
+    assert (asked.returncode, daemon.wait(timeout=5)) == (0, 0)
+    assert not (home.root / "terminated").exists()
+
+
 def test_by_its_socket_alone(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
     assert run("stop", "--socket", home.socket, "--json").returncode == 0
     assert daemon.wait(timeout=5) == 0
