@@ -20,7 +20,7 @@ from actors.tools.speed import Speed, speed_of
 from actors.tools.survey import Reader, Sample, Survey
 from actors.tools.verdict import DiskVerdict, MemoryVerdict, Suggestion, judge_disk, judge_memory, suggest
 from actors.trainer.adapter import UnsuitableTarget
-from actors.trainer.masks import Encoded
+from actors.trainer.engine import Encoded
 from protocol.cli.paint import count, duration, paint, size
 from protocol.config import Config
 from supervisor.durable import Disk

@@ -12,11 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from actors.tools.shape import Sizes
 from actors.trainer.data import take_step
-from actors.trainer.loop import optimizer_step
-from actors.trainer.masks import Encoded
+from actors.trainer.engine import Encoded
 from actors.trainer.model import Source, pick_device, prepare_torch
-from actors.trainer.state import Learner
 from actors.trainer.tiny import tiny_model
+from actors.trainer.torch_learner import TorchLearner
 from protocol.config import Config
 
 STEPS = 4
@@ -68,7 +67,7 @@ def _estimate(config: Config, sizes: Sizes) -> float:
 
 def _measure(config: Config, tokenizer: Any, rows: Sequence[Encoded]) -> float:
     torch.manual_seed(config.training.seed)
-    learner = Learner(Source(_random_model(config, tokenizer), tokenizer), config)
+    learner = TorchLearner(Source(_random_model(config, tokenizer), tokenizer), config)
     learner.begin_job(config.training)
     lengths = [len(row.ids) for row in rows]
     position = seen = 0
@@ -77,7 +76,7 @@ def _measure(config: Config, tokenizer: Any, rows: Sequence[Encoded]) -> float:
         places = take_step(range(len(rows)), position, lengths, config.training.batch_tokens)
         position = (position + len(places)) % len(rows)
         began = time.perf_counter()
-        done = optimizer_step(learner, [rows[place] for place in places], step, config.training, lambda: None)
+        done = learner.step([rows[place] for place in places], step, config.training, lambda: None)
         if step:  # the first one allocates
             seconds += time.perf_counter() - began
             seen += done.seen

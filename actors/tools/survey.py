@@ -11,7 +11,8 @@ from typing import Any
 from actors.inbox.rows import BadRow, Row
 from actors.inbox.validation import Unfit, open_regular, read_rows
 from actors.tools.opening import Refused
-from actors.trainer.masks import Encoded, Encoder
+from actors.trainer.engine import Encoded
+from actors.trainer.masks import Encoder
 from protocol.config import Config
 from protocol.messages.common import BadLine
 

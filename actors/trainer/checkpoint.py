@@ -2,13 +2,13 @@
 
 ``checkpoints/step-NNNNNNNN-ID/`` holds one safetensors file per stem (weights, optimizer, ...), ``state.json``
 (counters and random states), ``ledger.json`` (what the weights hold) and ``manifest.json``. No pickle anywhere.
-Importing this module does not import torch: a torch-free trainer uses it with a codec of its own.
+No tensor library either: each engine brings a codec of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,13 +44,6 @@ class TensorCodec(Protocol):
         """Return a freshly allocated tensor and its bytes, to be filled in."""
 
 
-def torch_codec() -> TensorCodec:
-    """Return the codec of torch, which is imported only now."""
-    from actors.trainer.torch_tensors import TorchCodec
-
-    return TorchCodec()
-
-
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A checkpoint, verified and in memory."""
@@ -67,7 +60,7 @@ class Loaded:
 class CheckpointStore:
     """The writer of ``HOME/checkpoints``: the training process. Synchronous; call it from a thread."""
 
-    def __init__(self, home: Home, disk: Disk, codec: Callable[[], TensorCodec] = torch_codec) -> None:
+    def __init__(self, home: Home, disk: Disk, codec: TensorCodec) -> None:
         self._home = home
         self._disk = disk
         self._codec = codec
@@ -102,11 +95,10 @@ class CheckpointStore:
             OSError: the disk is full or broken. Nothing is left behind and nothing older was touched; try again from
                 memory, never by another fsync.
         """
-        codec = self._codec()
         with staged(self._disk, self._home.checkpoints) as stage:
             files = {}
             for stem, group in tensors.items():
-                data = pieces({name: codec.raw(tensor) for name, tensor in group.items()})
+                data = pieces({name: self._codec.raw(tensor) for name, tensor in group.items()})
                 files[stem + TENSORS] = write_verified(self._disk, stage.folder / (stem + TENSORS), data)
             for file, text in ((STATE, _json(state)), (LEDGER, encode_record(ledger))):
                 files[file] = write_verified(self._disk, stage.folder / file, [memoryview(text)])
@@ -136,12 +128,11 @@ class CheckpointStore:
         """
         manifest = self.shelf.verify(name)
         folder = self.shelf.path(name)
-        codec = self._codec()
         stems = [file.removesuffix(TENSORS) for file in manifest.files if file.endswith(TENSORS)]
         with damage_as_torn(name):
             ledger = self.shelf.ledger(name)
             state = json.loads((folder / STATE).read_bytes())
-            tensors = {stem: _read_tensors(folder / (stem + TENSORS), codec) for stem in stems}
+            tensors = {stem: _read_tensors(folder / (stem + TENSORS), self._codec) for stem in stems}
         return Loaded(manifest, ledger, state, tensors)
 
     def newest_valid(self, head: Head | None) -> Loaded | None:

@@ -19,7 +19,7 @@ import numpy
 
 from actors.inbox.rows import BadRow, parse_row
 from actors.inbox.validation import BOM
-from actors.trainer.masks import Encoded, Encoder
+from actors.trainer.engine import Encoded, RowEncoder
 from protocol.messages.common import BadLine
 
 KEPT_LINES = 100
@@ -51,7 +51,7 @@ class Index:
 class Payload:
     """One JSONL file, open for as long as its job runs: a rename beneath it does no harm."""
 
-    def __init__(self, path: Path, encoder: Encoder) -> None:
+    def __init__(self, path: Path, encoder: RowEncoder) -> None:
         """Raises: PayloadChanged: it is gone."""
         try:
             self._file: BinaryIO = path.open("rb")

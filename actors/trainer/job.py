@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from actors.trainer.data import Index, count_steps, row_order, take_step
-from actors.trainer.loop import StepResult
+from actors.trainer.engine import StepResult
 from protocol.config import Config, DataSection, EvaluationSection, TrainingSection
 from protocol.messages.queue import Claimed, JobStats
 from protocol.records import Cursor, LedgerEntry

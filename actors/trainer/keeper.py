@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from actors.trainer.checkpoint import CheckpointStore
+from actors.trainer.checkpoint import CheckpointStore, TensorCodec
+from actors.trainer.engine import Learner
 from actors.trainer.head import HeadFile, repair_current
 from actors.trainer.lineage import Lineage, committed_jobs
 from actors.trainer.port import Port
 from actors.trainer.publish import publish_version
 from actors.trainer.retention import retain_versions
 from actors.trainer.room import Room
-from actors.trainer.state import Learner
 from protocol.home import Home
 from protocol.messages.disk import Purpose
 from protocol.messages.queue import Committed, CommittedJob, Published
@@ -36,7 +36,9 @@ HEAD_BYTES = 1 << 16
 class Keeper:
     """Writes checkpoints and versions of one lineage and moves HEAD over them."""
 
-    def __init__(self, home: Home, disk: Disk, port: Port, blocked: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, home: Home, disk: Disk, port: Port, codec: TensorCodec, blocked: Callable[[str | None], None]
+    ) -> None:
         """``blocked`` is told why a write waits, and None when it goes on."""
         self._home = home
         self._disk = disk
@@ -47,7 +49,7 @@ class Keeper:
         self._steps_at_save = 0
         self._cost_s = 0.0
         self._checkpoint_bytes = self._version_bytes = 0
-        self.store = CheckpointStore(home, disk)
+        self.store = CheckpointStore(home, disk, codec)
 
     def begin(self, lineage: Lineage, published_ago: float) -> None:
         """Begin to keep time. ``published_ago``: age of the published version, in seconds."""

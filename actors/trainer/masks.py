@@ -7,26 +7,12 @@ prefixes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 
 from actors.inbox.rows import BadRow, CompletionRow, MessagesRow, Row, TextRow
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One row as the model sees it."""
-
-    ids: list[int]
-    trained: list[bool]
-    """For each token whether predicting it bears loss. Nothing predicts the first one, so it never counts."""
-
-    @property
-    def targets(self) -> int:
-        """Tokens that bear loss, counted after the shift."""
-        return sum(self.trained[1:])
+from actors.trainer.engine import Encoded
 
 
 class Encoder:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from actors.trainer.masks import Encoded
+from actors.trainer.engine import Encoded
 
 CLOSE = 1e-4
 """Greatest difference of a logit in float32, relative to the largest."""

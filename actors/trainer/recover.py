@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import secrets
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
-import torch
 
-from actors.trainer import rng
 from actors.trainer.checkpoint import CheckpointStore, Loaded
+from actors.trainer.engine import Engine, Learner
 from actors.trainer.head import HeadFile, repair_current
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
-from actors.trainer.model import load_folder, load_source, pick_device, thread_count
 from actors.trainer.publish import clean_versions, verify_version, versions
-from actors.trainer.state import Learner
 from protocol.config import Config
 from protocol.home import Home
 from protocol.records import MANIFEST, BaseModel, Head, VersionManifest, read_record
@@ -78,7 +72,7 @@ def _adopt(home: Home, head: Head | None) -> Head | None:
             return Head(version.lineage, None, version.version, datetime.now(UTC))
         if (
             head is not None
-            and version.kind == "trained"
+            and version.kind in ("trained", "snapshot")
             and version.version > (head.version or 0)
             and (version.lineage, version.checkpoint) == (head.lineage, head.checkpoint)
         ):
@@ -105,17 +99,15 @@ def check_stamp(found: Found, config: Config) -> None:
             )
 
 
-def begin(config: Config, keeper: Keeper) -> tuple[Learner, Lineage]:
+def begin(engine: Engine, config: Config, keeper: Keeper) -> tuple[Learner, Lineage]:
     """Load the base, publish it as the first version, and return the learner with a lineage of its own.
 
     Raises:
         NoRoom: a stop is asked and the disk is full.
     """
-    source = load_source(config.model, config.training.seed)
-    rng.seed_all(config.training.seed)
-    learner = Learner(source, config)
+    learner = engine.load(config)
     base = BaseModel(config.model.source, "", config.training.method)
-    lineage = Lineage(secrets.token_hex(8), base, identity=identity(config))
+    lineage = Lineage(secrets.token_hex(8), base, identity=engine.identity(config))
     version = keeper.write_version(lineage, learner, "base")
     if version is None or not keeper.move_head(lineage, None, version.version):
         raise NoRoom
@@ -124,7 +116,7 @@ def begin(config: Config, keeper: Keeper) -> tuple[Learner, Lineage]:
     return learner, lineage
 
 
-def rebuild(home: Home, config: Config, lineage: Lineage, loaded: Loaded | None) -> Learner:
+def rebuild(home: Home, engine: Engine, config: Config, lineage: Lineage, loaded: Loaded | None) -> Learner:
     """Return the learner as the checkpoint left it, or as it was born if there is none yet.
 
     The base is read from the version that holds it, not from where it once came, so that it cannot have changed.
@@ -141,23 +133,7 @@ def rebuild(home: Home, config: Config, lineage: Lineage, loaded: Loaded | None)
         raise WrongHome(
             f"models/versions/{number:06d} holds the base model and is damaged ({problem}): put a copy back"
         )
-    source = load_folder(home.version(number), config.model)
-    rng.seed_all(config.training.seed)
-    learner = Learner(source, config)
+    learner = engine.reload(home.version(number), config)
     if loaded is not None:
         learner.restore(loaded.tensors, loaded.state)
     return learner
-
-
-def identity(config: Config) -> dict[str, str]:
-    """Return what the bits of a run depend on, beside its settings and its data."""
-    device = pick_device(config.model.device)
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    libraries = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")}
-    return {
-        **libraries,
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "device": f"{device.type} {named}",
-        "threads": str(thread_count(config.training)),
-        "deterministic": str(config.training.deterministic).lower(),
-    }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from actors.trainer.engine import StepResult
 from actors.trainer.job import Job
 from actors.trainer.lineage import Lineage
-from actors.trainer.loop import StepResult
 from actors.trainer.port import Port
 from protocol.messages.common import Phase
 from protocol.messages.queue import Claimed

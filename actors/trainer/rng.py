@@ -7,7 +7,7 @@ builds drifts by that draw. So whoever resumes calls :func:`restore` as the last
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ def capture() -> tuple[Tensors, dict[str, Any]]:
     return tensors, state
 
 
-def restore(tensors: Tensors, state: dict[str, Any]) -> None:
+def restore(tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
     """Put back what :func:`capture` returned. Devices that are gone by now are passed over."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -6,25 +6,19 @@ raises, the process ends, and the next one resumes from HEAD.
 
 from __future__ import annotations
 
-import gc
 from datetime import UTC, datetime
 from pathlib import Path
-
-import torch
 
 from actors.trainer.checkpoint import Loaded
 from actors.trainer.consolidate import consolidate
 from actors.trainer.data import Payload, PayloadChanged
+from actors.trainer.engine import Engine, Learner
 from actors.trainer.job import Job, JobSettings
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage, committed_jobs, told_again
-from actors.trainer.loop import optimizer_step
-from actors.trainer.masks import Encoder
-from actors.trainer.model import prepare_torch
 from actors.trainer.port import Consolidate, LetGo, Port, Stop
-from actors.trainer.recover import Found, NoRoom, WrongHome, begin, check_stamp, identity, rebuild, recover
+from actors.trainer.recover import Found, NoRoom, WrongHome, begin, check_stamp, rebuild, recover
 from actors.trainer.reporter import Reporter
-from actors.trainer.state import Learner
 from actors.trainer.torn import AllTorn
 from protocol.home import Home
 from protocol.messages.queue import Claimed, JobStats
@@ -42,19 +36,20 @@ LOAD_LIMIT = 3600.0
 class Session:
     """The life of a training process."""
 
-    def __init__(self, home: Home, disk: Disk, port: Port) -> None:
+    def __init__(self, home: Home, disk: Disk, port: Port, engine: Engine) -> None:
         self._home = home
         self._disk = disk
         self._port = port
+        self._engine = engine
         self._report = Reporter(port)
-        self._keeper = Keeper(home, disk, port, self._report.blocked)
+        self._keeper = Keeper(home, disk, port, engine.codec, self._report.blocked)
         self._lineage: Lineage | None = None
         self._loaded: Loaded | None = None
         self._learner: Learner | None = None
 
     def run(self) -> None:
         """Train what there is to train; return when a stop is asked, with all that was trained in a checkpoint."""
-        prepare_torch(self._port.config().training)
+        self._engine.prepare(self._port.config())
         self._port.beat("recovering", LOAD_LIMIT)
         try:
             found = recover(self._home, self._disk, self._keeper.store)
@@ -89,7 +84,7 @@ class Session:
         if found.lineage is not None:
             ago = (datetime.now(UTC) - found.published.created_at).total_seconds() if found.published else 0.0
             self._keeper.begin(found.lineage, ago)
-            found.lineage.disturb(identity(self._port.config()))
+            found.lineage.disturb(self._engine.identity(self._port.config()))
             if found.loaded is not None:
                 again = told_again(found.loaded)
                 self._keeper.tell_committed(found.lineage, again)
@@ -116,9 +111,7 @@ class Session:
             self._report.rest()
         if release_device and self._learner is not None:
             self._learner = None
-            gc.collect()
-            if torch.accelerator.is_available():
-                torch.accelerator.empty_cache()
+            self._engine.release()
         self._loaded = None  # read again when there is work: an idle process need not hold it
         self._port.beat("idle", CLAIM_WAIT * 10)
 
@@ -144,12 +137,12 @@ class Session:
         self._port.beat("loading", LOAD_LIMIT)
         config = self._port.config()
         if self._lineage is None:
-            learner, lineage = begin(config, self._keeper)
+            learner, lineage = begin(self._engine, config, self._keeper)
         else:
             lineage = self._lineage
             if self._loaded is None and lineage.checkpoint is not None:
                 self._loaded = self._keeper.store.load(lineage.checkpoint)
-            learner = rebuild(self._home, config, lineage, self._loaded)
+            learner = rebuild(self._home, self._engine, config, lineage, self._loaded)
         self._learner, self._lineage, self._loaded = learner, lineage, None
         self._report.lineage, self._report.device = lineage, str(learner.device)
         if lineage.checkpoint is None and not self._keeper.checkpoint(lineage, learner):
@@ -165,7 +158,7 @@ class Session:
         learner, lineage = self._load()
         cursor = lineage.cursors.get(claimed.id)
         settings = JobSettings.kept(cursor) if cursor else JobSettings.now(self._port.config())
-        encoder = Encoder(learner.tokenizer, settings.training.max_length)
+        encoder = learner.encoder(settings.training)
         try:
             with Payload(Path(claimed.path), encoder) as payload:
                 job = self._index(payload, claimed, settings, cursor)
@@ -224,7 +217,7 @@ class Session:
                 return
             rows = job.next_rows()
             encoded = [payload.read(row) for row in rows]
-            done = optimizer_step(learner, encoded, lineage.step, training, self._alive)
+            done = learner.step(encoded, lineage.step, training, self._alive)
             lineage.step += 1
             lineage.tokens += done.tokens
             job.advance(len(rows), done)
@@ -258,7 +251,7 @@ class Session:
         learner, lineage = self._load()
         self._save()
         self._port.beat("consolidating", LOAD_LIMIT)
-        done = consolidate(self._home, self._disk, self._keeper, lineage, learner, self._port.config())
+        done = consolidate(self._home, self._disk, self._keeper, self._engine, lineage, learner, self._port.config())
         self._learner, self._lineage, self._report.lineage = done.learner, done.lineage, done.lineage
         self._report.rest()
         return done.result

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 SETTINGS = Config(
     inbox=InboxSection(settle=0, rescan=0.5),
     disk=DiskSection(refuse_below=0, warn_below=0),
-    training=TrainingSection(epochs=2),
+    training=TrainingSection(epochs=2, batch_tokens=110),
     checkpoint=CheckpointSection(every_steps=4),
     consolidation=ConsolidationSection(enabled=False),
     http=HttpSection(port=-1),

@@ -15,12 +15,14 @@ from actors.tools import plan, verdict
 from actors.tools.shape import ShapedModel
 from actors.tools.survey import Reader
 from actors.trainer.checkpoint import CheckpointStore
-from actors.trainer.loop import collate, optimizer_step
-from actors.trainer.masks import Encoded, Encoder
+from actors.trainer.engine import Encoded
+from actors.trainer.loss import collate
+from actors.trainer.masks import Encoder
 from actors.trainer.model import load_source
 from actors.trainer.publish import publish_version
-from actors.trainer.state import Learner
 from actors.trainer.tiny import tiny_tokenizer
+from actors.trainer.torch_learner import TorchLearner
+from actors.trainer.torch_tensors import TorchCodec
 from protocol.config import Config, DiskSection, TrainingSection
 from protocol.home import Home
 from protocol.records import BaseModel, Ledger
@@ -55,19 +57,19 @@ def with_training(**changes: Any) -> Config:
 def test_the_shape_is_that_of_the_real_model(tmp_path: Path, tokenizer: Any, method: str) -> None:
     config = with_training(method=method)
     sizes = ShapedModel(config, tokenizer).sizes
-    learner = Learner(load_source(config.model, 0), config)
+    learner = TorchLearner(load_source(config.model, 0), config)
     assert sizes.parameters == sum(one.numel() for one in learner.model.parameters())
     assert sizes.trained == sum(one.numel() for one in learner.parameters.values())
     row = Encoded([1, 2, 3, 4], [True] * 4)
-    optimizer_step(learner, [row], 0, config.training, lambda: None)
+    learner.step([row], 0, config.training, lambda: None)
     home = Home(tmp_path)
     for folder in home.folders:
         folder.mkdir(exist_ok=True)
     tensors, state = learner.capture()
     base = BaseModel("tiny", "", "full")
     common: dict[str, Any] = {"step": 1, "lineage": "x", "base": base, "ledger": Ledger(), "identity": {}}
-    CheckpointStore(home, Disk()).save(tokens=1, parent=None, tensors=tensors, state=state, **common)
-    cost = CheckpointStore(home, Disk()).cost()
+    CheckpointStore(home, Disk(), TorchCodec()).save(tokens=1, parent=None, tensors=tensors, state=state, **common)
+    cost = CheckpointStore(home, Disk(), TorchCodec()).cost()
     assert cost <= sizes.checkpoint_bytes < cost + (1 << 20) + cost // 10
     publish_version(home, Disk(), kind="base", checkpoint=None, save=learner.save_version, **common)
     written = sum(path.stat().st_size for path in home.version(1).iterdir())
@@ -77,7 +79,7 @@ def test_the_shape_is_that_of_the_real_model(tmp_path: Path, tokenizer: Any, met
 def test_activations_are_those_that_autograd_keeps(tokenizer: Any) -> None:
     config = with_training(max_length=64, micro_batch_tokens=256)
     predicted = ShapedModel(config, tokenizer).memory(config.training).activations
-    model = Learner(load_source(config.model, 0), config).model
+    model = TorchLearner(load_source(config.model, 0), config).model
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,8 @@ import torch
 from actors.trainer.checkpoint import CheckpointStore
 from actors.trainer.port import Stop, Wish
 from actors.trainer.session import Session
+from actors.trainer.torch_engine import TorchEngine
+from actors.trainer.torch_tensors import TorchCodec
 from protocol.config import Config
 from protocol.home import Home
 from protocol.messages.trainer import Progress
@@ -35,7 +37,7 @@ def fresh(root: Path, config: Config) -> tuple[Home, FakePort]:
 
 
 def run(home: Home, port: FakePort) -> FakePort:
-    Session(home, Disk(), port).run()
+    Session(home, Disk(), port, TorchEngine()).run()
     return port
 
 
@@ -68,7 +70,7 @@ def held(home: Home) -> tuple[str, Ledger, dict[str, dict[str, torch.Tensor]]]:
     assert head.checkpoint is not None
     assert head.version is not None
     version = read_record(home.version(head.version) / "manifest.json", VersionManifest)
-    loaded = CheckpointStore(home, Disk()).load(head.checkpoint)
+    loaded = CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint)
     assert version.ledger == loaded.ledger
     return version.weights_sha256, loaded.ledger, loaded.tensors
 

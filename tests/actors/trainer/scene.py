@@ -54,7 +54,7 @@ class Scene:
     def __init__(self, home: Home, disk: Disk) -> None:
         self.home = home
         self.disk = disk
-        self.store = CheckpointStore(home, disk, FloatCodec)
+        self.store = CheckpointStore(home, disk, FloatCodec())
         self.head = HeadFile(home, disk)
 
     def save(

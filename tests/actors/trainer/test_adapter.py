@@ -12,17 +12,17 @@ from transformers import AutoModelForCausalLM
 
 from actors.trainer.adapter import UnsuitableTarget, merged_tensors, set_dropout
 from actors.trainer.model import load_folder, settle
-from actors.trainer.state import Learner
+from actors.trainer.torch_learner import TorchLearner
 from protocol.config import ModelSection
 from tests.actors.trainer.fake_port import settings
 
 PROBE = torch.arange(60).reshape(2, 30)
 
 
-def adapted(folder: str, *, moved: bool = True, dtype: Any = "auto", **training: Any) -> Learner:
+def adapted(folder: str, *, moved: bool = True, dtype: Any = "auto", **training: Any) -> TorchLearner:
     source = load_folder(folder, ModelSection(), dtype)
     torch.manual_seed(3)
-    learner = Learner(source, settings(method="lora", lora_rank=4, **training))
+    learner = TorchLearner(source, settings(method="lora", lora_rank=4, **training))
     if moved:
         with torch.no_grad():
             for parameter in learner.parameters.values():
@@ -112,7 +112,7 @@ def test_the_published_folder_says_what_base_and_adapter_say(
 
 def test_a_tied_model_is_published_with_one_matrix(tied: str, tmp_path: Path) -> None:
     for method in ("full", "lora"):
-        learner = Learner(load_folder(tied, ModelSection()), settings(method=method))
+        learner = TorchLearner(load_folder(tied, ModelSection()), settings(method=method))
         learner.save_version(tmp_path / method)
         reloaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / method, dtype="auto")
         assert reloaded.lm_head.weight is reloaded.get_input_embeddings().weight
@@ -121,7 +121,7 @@ def test_a_tied_model_is_published_with_one_matrix(tied: str, tmp_path: Path) ->
 
 def test_bfloat16_is_published_as_bfloat16(small: str, tmp_path: Path) -> None:
     for method in ("full", "lora"):
-        learner = Learner(load_folder(small, ModelSection(), torch.bfloat16), settings(method=method))
+        learner = TorchLearner(load_folder(small, ModelSection(), torch.bfloat16), settings(method=method))
         learner.save_version(tmp_path / method)
         assert AutoModelForCausalLM.from_pretrained(tmp_path / method, dtype="auto").dtype == torch.bfloat16
 

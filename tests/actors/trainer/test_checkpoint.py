@@ -391,8 +391,8 @@ def test_listing_and_checking_need_no_torch(scene: Scene) -> None:
     three(scene)
     program = (
         "import sys; from pathlib import Path; from protocol.home import Home; from supervisor.durable import Disk;"
-        "from actors.trainer.checkpoint import CheckpointStore;"
-        f"store = CheckpointStore(Home(Path({shlex.quote(str(scene.home.root))!r})), Disk());"
+        "from actors.testing.floats import FloatCodec; from actors.trainer.checkpoint import CheckpointStore;"
+        f"store = CheckpointStore(Home(Path({shlex.quote(str(scene.home.root))!r})), Disk(), FloatCodec());"
         "[store.shelf.verify(entry.name) for entry in store.entries()]; store.retain(1);"
         "sys.exit(bool({'torch', 'numpy', 'safetensors'} & sys.modules.keys()))"
     )

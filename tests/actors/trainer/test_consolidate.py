@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.trainer import consolidate as consolidate_module
+from actors.trainer import torch_engine
 from actors.trainer.checkpoint import CheckpointStore
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
 from actors.trainer.model import load_folder
 from actors.trainer.port import Consolidate, Wish
+from actors.trainer.probe import differ
+from actors.trainer.torch_tensors import TorchCodec
 from protocol.config import ModelSection
 from protocol.home import Home
 from protocol.messages.queue import Published
@@ -80,7 +82,7 @@ def test_lora_merges_and_begins_anew(small: str, tmp_path: Path) -> None:
     assert merged.kind == "consolidated"
     assert merged.weights_sha256 == old[0], "the merge says what was published"
     assert head.checkpoint is not None
-    loaded = CheckpointStore(home, Disk()).load(head.checkpoint)
+    loaded = CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint)
     assert loaded.manifest.base.weights_sha256 == merged.weights_sha256
     assert loaded.manifest.step == merged.step
     assert loaded.manifest.parent == before.checkpoint
@@ -131,7 +133,7 @@ def test_a_merge_that_is_off_is_not_promoted(small: str, tmp_path: Path, monkeyp
             source.model.lm_head.weight.add_(0.01)
         return source
 
-    monkeypatch.setattr(consolidate_module, "load_folder", spoiled)
+    monkeypatch.setattr(torch_engine, "load_folder", spoiled)
     second = tonight(port)
     second.jobs = [put(home, "c.jsonl", MORE)]
     run(home, second)
@@ -180,7 +182,7 @@ def test_nothing_trained_nothing_to_consolidate(small: str, tmp_path: Path) -> N
 def test_bfloat16_is_compared_with_a_bound_of_its_own() -> None:
     logits = torch.randn(4, 64, 100)
     rounded = logits + torch.randn_like(logits) * 0.005
-    assert consolidate_module.differ(logits, rounded, {torch.float32}) is not None
-    assert consolidate_module.differ(logits, rounded, {torch.bfloat16}) is None
-    assert consolidate_module.differ(logits, rounded + 0.1, {torch.bfloat16}) is not None
-    assert consolidate_module.differ(logits, logits * float("nan"), {torch.bfloat16}) is not None
+    assert differ(logits, rounded, {torch.float32}) is not None
+    assert differ(logits, rounded, {torch.bfloat16}) is None
+    assert differ(logits, rounded + 0.1, {torch.bfloat16}) is not None
+    assert differ(logits, logits * float("nan"), {torch.bfloat16}) is not None

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.trainer.data import Payload, PayloadChanged, count_steps, is_held_out, micro_batches, row_order, take_step
-from actors.trainer.masks import Encoded, Encoder
+from actors.trainer.engine import Encoded
+from actors.trainer.masks import Encoder
 from actors.trainer.tiny import tiny_tokenizer
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from actors.inbox.rows import BadRow, CompletionRow, MessagesRow, TextRow, Turn
-from actors.trainer.masks import Encoded, Encoder
+from actors.trainer.engine import Encoded
+from actors.trainer.masks import Encoder
 from actors.trainer.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
 BEGUN = (Turn("system", "be kind"), Turn("user", "hi"), Turn("assistant", "hello"))

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from actors.trainer.loop import summed_loss
-from actors.trainer.masks import Encoded
+from actors.trainer.engine import Encoded
+from actors.trainer.loss import summed_loss
 from actors.trainer.packing import Unpackable, check_isolation, pack_inputs, packs
 from tests.actors.trainer.fake_port import settings
 from tests.actors.trainer.runs import Killed, again, different, fresh, held, kill_at, run
-from tests.actors.trainer.test_loop import gradients, model, ragged
+from tests.actors.trainer.test_loss import gradients, model, ragged
 
 CPU = torch.device("cpu")
 

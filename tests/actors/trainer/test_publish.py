@@ -174,7 +174,7 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
 def test_we_read_what_we_write_at_a_fresh_alignment(scene: Scene) -> None:
     from actors.trainer.checkpoint import CheckpointStore
 
-    store = CheckpointStore(scene.home, scene.disk)
+    store = CheckpointStore(scene.home, scene.disk, TorchCodec())
     tensors = examples()
     manifest = store.save(
         step=1, tokens=1, lineage=LINEAGE, parent=None, base=BASE, tensors={"model": tensors}, state={},

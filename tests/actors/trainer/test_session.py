@@ -19,6 +19,8 @@ from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
 from actors.trainer.port import LetGo, Stop, Wish
 from actors.trainer.session import Session
+from actors.trainer.torch_engine import TorchEngine
+from actors.trainer.torch_tensors import TorchCodec
 from protocol.home import Home
 from protocol.messages.common import Phase
 from protocol.messages.disk import Purpose
@@ -96,7 +98,7 @@ def test_a_stop_in_each_phase_leaves_a_checkpoint(
     head = read_head(home)
     assert head is not None
     assert head.checkpoint is not None
-    assert CheckpointStore(home, Disk()).load(head.checkpoint).manifest.step == step
+    assert CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint).manifest.step == step
     assert port.of(Published)[-1].version == 1, "never published on stop"
     assert [one.id for one in port.jobs] == ["a.jsonl", "b.jsonl"], "the rest of the queue is untouched"
     assert leftovers(home) == []
@@ -130,7 +132,7 @@ def held_ledger(home: Home) -> list[str]:
     head = read_head(home)
     assert head is not None
     assert head.checkpoint is not None
-    return [entry.job for entry in CheckpointStore(home, Disk()).load(head.checkpoint).ledger.committed]
+    return [entry.job for entry in CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint).ledger.committed]
 
 
 @pytest.mark.parametrize("why", ["pause", "skip", "cancel"])
@@ -271,7 +273,7 @@ def test_other_threads_are_a_disturbance(small: str, tmp_path: Path) -> None:
     head = read_head(home)
     assert head is not None
     assert head.checkpoint is not None
-    ledger = CheckpointStore(home, Disk()).load(head.checkpoint).ledger
+    ledger = CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint).ledger
     assert ledger.disturbances == ("step 3: threads was 1 and is 2",)
 
 
@@ -307,7 +309,7 @@ class FullDisk(Disk):
 
 def test_enospc_while_saving_is_told_and_tried_again(small: str, tmp_path: Path) -> None:
     home, port = fresh(tmp_path / "home", settings(small))
-    Session(home, FullDisk(3), port).run()
+    Session(home, FullDisk(3), port, TorchEngine()).run()
     assert [one[0] for one in port.of("write failed")] == ["write failed"] * 3
     assert port.waits == 3
     assert len(held(home)[1].committed) == 2
@@ -338,7 +340,7 @@ def test_a_broken_disk_is_no_full_disk(small: str, tmp_path: Path) -> None:
 
     home, port = fresh(tmp_path / "home", settings(small))
     with pytest.raises(OSError, match="Input/output"):
-        Session(home, Broken(), port).run()
+        Session(home, Broken(), port, TorchEngine()).run()
 
 
 def test_a_torn_checkpoint_is_passed_over(small: str, tmp_path: Path) -> None:

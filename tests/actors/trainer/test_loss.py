@@ -11,11 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from actors.trainer.data import micro_batches
-from actors.trainer.loop import NotFinite, optimizer_step, summed_loss
-from actors.trainer.masks import Encoded
+from actors.trainer.engine import Encoded
+from actors.trainer.loss import summed_loss
 from actors.trainer.model import Source
 from actors.trainer.optimizer import learning_rate
-from actors.trainer.state import Learner
+from actors.trainer.torch_learner import NotFinite, TorchLearner
 from protocol.config import TrainingSection
 from tests.actors.trainer.fake_port import settings
 
@@ -79,17 +79,17 @@ def test_the_mean_of_means_would_be_caught() -> None:
     assert not torch.allclose(right[0], next(net.parameters()).grad, rtol=1e-3)
 
 
-def learner(**training: Any) -> tuple[Learner, TrainingSection]:
+def learner(**training: Any) -> tuple[TorchLearner, TrainingSection]:
     config = settings(**training)
     torch.use_deterministic_algorithms(True)
     tokenizer = type("Tokenizer", (), {})()
-    return Learner(Source(model(torch.float32), tokenizer), config), config.training
+    return TorchLearner(Source(model(torch.float32), tokenizer), config), config.training
 
 
 def test_a_step_trains_and_reports() -> None:
     student, training = learner(batch_tokens=1000)
     beats: list[int] = []
-    results = [optimizer_step(student, ragged(), step, training, lambda: beats.append(1)) for step in range(5)]
+    results = [student.step(ragged(), step, training, lambda: beats.append(1)) for step in range(5)]
     assert results[-1].loss < results[0].loss
     assert results[0].tokens == sum(row.targets for row in ragged())
     assert results[0].seen == sum(len(row.ids) for row in ragged())
@@ -101,7 +101,7 @@ def test_the_gradient_is_clipped() -> None:
     student, training = learner()
     training = msgspec.structs.replace(training, max_grad_norm=1e-12, weight_decay=0.0, warmup_steps=0)
     before = [one.detach().clone() for one in student.parameters.values()]
-    optimizer_step(student, ragged(), 0, training, lambda: None)
+    student.step(ragged(), 0, training, lambda: None)
     after = [one.detach() for one in student.parameters.values()]
     moved = max(float((one - two).abs().max()) for one, two in zip(before, after, strict=True))
     assert moved < training.learning_rate * 0.01, "Adam would move by the full rate; epsilon tells the clipped gradient"
@@ -109,13 +109,13 @@ def test_the_gradient_is_clipped() -> None:
 
 def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     student, training = learner()
-    optimizer_step(student, ragged(), 0, training, lambda: None)
+    student.step(ragged(), 0, training, lambda: None)
     parameter = next(iter(student.parameters.values()))
     with torch.no_grad():
         parameter[0, 0] = float("inf")
     before = {name: one.detach().clone() for name, one in student.parameters.items()}
     with pytest.raises(NotFinite, match="optimizer step 1"):
-        optimizer_step(student, ragged(), 1, training, lambda: None)
+        student.step(ragged(), 1, training, lambda: None)
     assert all(torch.equal(before[name], one) for name, one in student.parameters.items())
     assert all(one.grad is None for one in student.parameters.values())
 
@@ -128,9 +128,9 @@ def test_the_rate_warms_up_and_stays() -> None:
 
 
 def test_masters_are_float32_whatever_is_stored() -> None:
-    student = Learner(Source(model(torch.bfloat16), None), settings())
+    student = TorchLearner(Source(model(torch.bfloat16), None), settings())
     assert {one.dtype for one in student.parameters.values()} == {torch.float32}
     assert {one.dtype for one in student.published().values()} == {torch.bfloat16}
-    lora = Learner(Source(model(torch.bfloat16), None), settings(method="lora"))
+    lora = TorchLearner(Source(model(torch.bfloat16), None), settings(method="lora"))
     assert {one.dtype for one in lora.parameters.values()} == {torch.float32}
     assert {one.dtype for one in lora.plain.parameters() if not one.requires_grad} == {torch.bfloat16}

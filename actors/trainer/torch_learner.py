@@ -1,24 +1,31 @@
-"""The thing that learns, and what a checkpoint holds of it: named tensors and a state that JSON can carry."""
+"""The thing that learns, with torch: a model, its optimizer, one step, and what a checkpoint holds of it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from actors.trainer import adapter, rng
+from actors.trainer.data import micro_batches
+from actors.trainer.engine import Encoded, Groups, StepResult, WrongShape
+from actors.trainer.loss import summed_loss
+from actors.trainer.masks import Encoder
 from actors.trainer.model import Source, pick_device, save_model, settle
-from actors.trainer.optimizer import make_optimizer, moments, restore_moments
-from actors.trainer.packing import check_isolation
+from actors.trainer.optimizer import learning_rate, make_optimizer, moments, restore_moments, set_hyperparameters
+from actors.trainer.packing import check_isolation, packs
 from protocol.config import Config, TrainingSection
 
-Groups = dict[str, dict[str, torch.Tensor]]
+
+class NotFinite(Exception):
+    """The loss or the gradient of a step is infinite or not a number. The weights have not been touched."""
 
 
-class Learner:
+class TorchLearner:
     """A model with its optimizer, on its device.
 
     Full fine-tuning trains float32 masters of every weight; LoRA trains a float32 adapter on weights frozen as stored.
@@ -45,7 +52,10 @@ class Learner:
         self.optimizer = make_optimizer(self.parameters, config.training)
         self.model.train()
 
-    def begin_job(self, training: TrainingSection) -> None:
+    def encoder(self, training: TrainingSection) -> Encoder:
+        return Encoder(self.tokenizer, training.max_length)
+
+    def begin_job(self, training: TrainingSection) -> str | None:
         """Take over the settings of the job that is trained next.
 
         Raises:
@@ -58,6 +68,36 @@ class Learner:
         if self.method == "lora":
             adapter.set_dropout(self.model, training.dropout)
         self.model.train()
+        return None
+
+    def step(
+        self, rows: Sequence[Encoded], number: int, training: TrainingSection, beat: Callable[[], None]
+    ) -> StepResult:
+        """Make one optimizer step, in as many passes as ``training.micro_batch_tokens`` asks for.
+
+        The tokens are counted before the first backward pass, over the whole step and after the shift.
+
+        Raises:
+            NotFinite: nothing was changed.
+        """
+        count = sum(row.targets for row in rows)
+        loss = 0.0
+        split = packs if training.packing else micro_batches
+        for batch in split(rows, training.micro_batch_tokens):
+            with self.autocast():
+                part = summed_loss(self.model, batch, self.device, packed=training.packing) / count
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+            beat()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), training.max_grad_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NotFinite(f"optimizer step {number}: loss {loss}, gradient norm {norm}")
+        rate = learning_rate(number, self.warm_from, training)
+        set_hyperparameters(self.optimizer, rate, training)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return StepResult(loss, count, sum(len(row.ids) for row in rows), norm, rate)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Compute in bfloat16 on an accelerator if the model is published so; masters and optimizer stay float32."""
@@ -90,6 +130,9 @@ class Learner:
         self.warm_from = int(state["warm_from"])
         rng.restore(groups["rng"], state["rng"])
 
+    def rewarm(self, step: int) -> None:
+        self.warm_from = step
+
     def published(self) -> dict[str, torch.Tensor]:
         """Return the full model's tensors as a version stores them, copied where training holds them otherwise."""
         with torch.no_grad():
@@ -121,7 +164,3 @@ class Learner:
     @property
     def _stem(self) -> str:
         return "adapter" if self.method == "lora" else "weights"
-
-
-class WrongShape(Exception):
-    """A checkpoint does not fit the model that the settings describe."""
