@@ -15,7 +15,7 @@ from actors.board import Board
 from actors.settings_store import ConfigStore
 from protocol.home import Home
 from protocol.messages.common import Done, Message, Trouble
-from protocol.messages.queue import StopAfterFile
+from protocol.messages.queue import StopAfterFile, Stopping
 from protocol.messages.system import GotSignal, ReloadConfig, ReloadResult, Stop
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Actor, CallFailed, Reason, Refused, on
@@ -26,6 +26,9 @@ LOOK: Final = 1.0
 
 FLUSH: Final = 0.1
 """Seconds that the answer to ``stop --now`` is given to leave the process."""
+
+NOTED: Final = 1.0
+"""Seconds that ``stop --now`` gives the queue to note that the end is wanted."""
 
 EXIT_AT_ONCE: Final = 128 + signal.SIGTERM
 
@@ -94,6 +97,9 @@ class SignalHandler(Actor):
             case "after_file":
                 await self._stop_after_file()
             case "now":
+                self._board.stopping = "stokehold stop --now"
+                with suppress(CallFailed):  # a queue that does not answer must not keep anyone from an end at once
+                    await self.context.ref(QUEUE).call(Stopping(), timeout=NOTED)
                 self.context.after(FLUSH, _EndNow())
         return Done()
 
@@ -119,6 +125,8 @@ class SignalHandler(Actor):
 
     def _stop_gently(self, why: str) -> None:
         self._board.stopping = why
+        with suppress(CallFailed):
+            self.context.ref(QUEUE).cast(Stopping())
         self.context.publish("state", {"event": "stopping", "reason": why})
         self.context.request_shutdown(why)
 

@@ -72,6 +72,12 @@ class Book(Shelf):
             return job
         return self.save(msgspec.structs.replace(job, tally=attempts.running(job.tally, boot)))
 
+    def blame_nobody(self) -> None:
+        """An end was asked for, and may come at any moment: no job is to be suspected of it."""
+        with self.store.transaction():
+            for job in self.store.in_state("processing"):
+                self.store.put(msgspec.structs.replace(job, tally=attempts.rested(job.tally)))
+
     def trained(self, job: Job, stats: JobStats) -> Job:
         """All rows are consumed: the job awaits its checkpoint."""
         after = self.save(msgspec.structs.replace(job, state="trained", stats=stats, tally=attempts.rested(job.tally)))

@@ -23,6 +23,8 @@ class Gate:
         paused, release, stop_after, holder, token = store.gate()
         self.view = GateView(paused=paused, release_device=release, stop_after_file=stop_after, lease=holder)
         self._token = token
+        self.stopping = False
+        """The daemon is on its way out: nothing is handed out any more in this run."""
 
     def begin_run(self) -> list[str]:
         """Clear what a dead run left behind; return what that was, in words."""
@@ -63,6 +65,10 @@ class Gate:
         self._set(msgspec.structs.replace(self.view, lease=None), None)
         return True
 
+    def stop(self) -> None:
+        """Shut the gate for the rest of this run; not durable."""
+        self.stopping = True
+
     def disk(self, reason: str | None) -> None:
         """Note DiskMonitor's word; not durable."""
         self.view = msgspec.structs.replace(self.view, disk=reason)
@@ -70,6 +76,8 @@ class Gate:
     def closed(self) -> NoWork | None:
         """Return why no job may be handed out, or None if one may."""
         view = self.view
+        if self.stopping:
+            return NoWork(reason="stopping")
         if view.paused:
             return NoWork(reason="paused", release_device=view.release_device)
         if view.stop_after_file:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-from actors.queue import attempts
 from actors.queue.book import Book
 from actors.queue.folders import Folders
 from actors.queue.gate import Gate
@@ -24,8 +23,8 @@ from actors.queue.recovery import Recovery, boot_id
 from actors.queue.retention import expire
 from actors.queue.store import Damaged, Store
 from actors.queue.trainer_desk import TrainerDesk
-from protocol.messages.common import PRIORITIES, Message, Trouble
-from protocol.messages.queue import DiskGate
+from protocol.messages.common import PRIORITIES, Done, Message, Trouble
+from protocol.messages.queue import DiskGate, NoWork, Stopping
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Reason, Shutdown, on
 
@@ -77,6 +76,13 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
         self.announce()
         await self.offer()
 
+    @on(Stopping)
+    async def _stopping(self, message: Stopping) -> Done:
+        self.gate.stop()
+        self.turn_away(NoWork(reason="stopping"))
+        await self.do(self.book.blame_nobody)
+        return Done()
+
     @on(ConfigChanged)
     async def _config_changed(self, message: ConfigChanged) -> None:
         """Every setting is read where it is used."""
@@ -99,6 +105,8 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
         self.book = Book(store, Folders(self.home, self.disk), self.context.clock.now)
         self.gate = Gate(store)
         self.gate.disk(self.board.gate.disk)
+        if self.board.stopping is not None:
+            self.gate.stop()
         recovery = Recovery(self.book, self.home, boot_id())
         found = standing(self.home)
         self.seen_checkpoint = found.checkpoint
@@ -135,9 +143,8 @@ class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
     def _close(self, asked: bool) -> None:
         """Let go of the database. A stop that was asked for is nothing that a file could have caused."""
         try:
-            for job in self.book.store.in_state("processing") if asked else ():
-                if job.tally.live_boot is not None:
-                    self.book.with_tally(job, attempts.rested(job.tally))
+            if asked:
+                self.book.blame_nobody()
             self.book.store.close()
         except sqlite3.OperationalError as error:  # the disk is full: the log is folded in at the next start
             self.board.troubles[NAME] = Trouble(f"{self.home.database}: {error}", "stokehold doctor")

@@ -72,7 +72,7 @@ class TrainerDesk(Office):
             return
         left_loading = self.phase == "loading" and message.phase != "loading"
         self.phase = message.phase
-        if left_loading and (job := await self.held_job()) is not None:
+        if left_loading and not self.gate.stopping and (job := await self.held_job()) is not None:
             await self.do(self.book.leave_loading, job, boot_id())
 
     @on(Trained)

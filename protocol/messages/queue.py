@@ -116,7 +116,7 @@ class Claimed(Record, frozen=True):
 class NoWork(Record, frozen=True, tag_field="kind", tag="no_work"):
     """Nothing to hand out now."""
 
-    reason: Literal["empty", "paused", "stop_after_file", "lease", "disk", "device", "waited"]
+    reason: Literal["empty", "stopping", "paused", "stop_after_file", "lease", "disk", "device", "waited"]
     release_device: bool = False
     """The user asked for the device back (``pause --release``)."""
 
@@ -319,6 +319,16 @@ class Skip(Request[Done], frozen=True):
 
 class StopAfterFile(Request[Done], frozen=True):
     """Hand out no further job; SignalHandler stops the daemon when the running one is committed."""
+
+
+# ---------------------------------------------------------------- from SignalHandler
+
+
+class Stopping(Request[Done], frozen=True):
+    """A stop was asked for: no job is begun any more, and an end at once is no vanishing. Answered when that is durable.
+
+    ``board.stopping`` is set before this is sent, and is never taken back.
+    """
 
 
 # ---------------------------------------------------------------- from Consolidator

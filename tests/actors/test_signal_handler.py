@@ -20,7 +20,7 @@ from actors.signal_handler import SignalHandler
 from protocol.config import Config
 from protocol.home import Home
 from protocol.messages.common import Done
-from protocol.messages.queue import GateView, QueueCounts, StopAfterFile
+from protocol.messages.queue import GateView, QueueCounts, StopAfterFile, Stopping
 from protocol.messages.system import ReloadConfig, Stop
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Actor, ChildSpec, Disk, HandlerFailed, Ref, Refused, SupervisorSpec, Tree, on, open_tree
@@ -35,6 +35,8 @@ class Ledger:
     """What the queue's stand-in was told."""
 
     stops: int = 0
+    endings: list[str | None] = field(default_factory=list)
+    """What the board said of the stop each time that one was announced."""
     configs: list[ConfigChanged] = field(default_factory=list)
     refuse: bool = False
 
@@ -50,6 +52,11 @@ class Clerk(Actor):
             raise Refused("recovery is not over")
         self.ledger.stops += 1
         self.board.gate = GateView(stop_after_file=True)
+        return Done()
+
+    @on(Stopping)
+    async def _(self, message: Stopping) -> Done:
+        self.ledger.endings.append(self.board.stopping)
         return Done()
 
     @on(ConfigChanged)
@@ -238,6 +245,22 @@ async def test_stop_after_the_file_is_refused_when_the_queue_does_not_take_it(tm
             await the.handler.call(Stop("after_file"))
         await the.clock.advance(5)
         assert not the.is_stopping()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", ["signal", "file", "gently", "now"])
+async def test_the_queue_is_told_of_every_stop_before_the_end(tmp_path: Path, way: str) -> None:
+    async with room(tmp_path, embedded=way == "now") as the:
+        if way == "signal":
+            the.signals.put(signal.SIGTERM)
+        elif way == "file":
+            the.home.stop_file.touch()
+        else:
+            await the.handler.call(Stop(way))  # type: ignore[arg-type]
+        await the.clock.advance(1)
+        await the.ended()
+        assert the.ledger.endings == [the.board.stopping]
+        assert the.board.stopping is not None
 
 
 @pytest.mark.anyio

@@ -25,6 +25,7 @@ from protocol.messages.queue import (
     Release,
     Resume,
     Skip,
+    Stopping,
     Trained,
 )
 from protocol.messages.trainer import GateOpened, Yield
@@ -375,6 +376,46 @@ async def test_a_stop_that_was_asked_for_makes_no_poison(home: Home) -> None:
     async with open_hall(home) as hall:
         assert hall.board.queue.failed == 0
         assert hall.board.queue.normal == 1
+
+
+async def test_an_end_at_once_after_a_stop_was_asked_for_makes_no_poison(home: Home) -> None:
+    """The home is looked at as the next daemon would find it if this one were gone now."""
+    async with open_hall(home) as hall:
+        await hall.accept("a.jsonl")
+        job = await hall.begin()
+        await hall.queue.call(GetQueue())
+        assert live_boot(home, job.id) is not None
+        hall.board.stopping = "SIGTERM"
+        await hall.queue.call(Stopping())
+        assert live_boot(home, job.id) is None
+        hall.queue.cast(JobPhase(job.id, "loading"))
+        hall.queue.cast(JobPhase(job.id, "training"))
+        await hall.queue.call(GetQueue())
+        assert live_boot(home, job.id) is None, "what it still does is no reason to blame it"
+        await hall.crash("QueueManager")
+        hall.queue.cast(JobPhase(job.id, "loading"))
+        hall.queue.cast(JobPhase(job.id, "training"))
+        await hall.queue.call(GetQueue())
+        assert live_boot(home, job.id) is None, "nor is it after a crash of this actor"
+
+
+async def test_once_a_stop_was_asked_for_no_job_is_begun(home: Home) -> None:
+    async with open_hall(home) as hall:
+        waiting = hall.queue.request(Claim(wait_s=30), timeout=60)
+        await hall.queue.call(GetQueue())
+        hall.board.stopping = "SIGTERM"
+        await hall.queue.call(Stopping())
+        await hall.accept("a.jsonl")
+        assert (await hall.no_claim()).reason == "stopping"
+        assert (await waiting).job is None
+        assert not hall.said(GateOpened)
+
+
+def live_boot(home: Home, job: str) -> str | None:
+    book = open_book(home)
+    found = get(book, job).tally.live_boot
+    book.store.close()
+    return found
 
 
 # ---------------------------------------------------------------- the actor's own crash
