@@ -159,7 +159,7 @@ class _Connection:
     @classmethod
     async def open(cls, path: Path, name: str, timeout: float) -> _Connection:
         """Connect and exchange hellos."""
-        sock = await anyio.to_thread.run_sync(open_socket, path, timeout)
+        sock = socket.socket(fileno=(await anyio.to_thread.run_sync(open_socket, path, timeout)).detach())
         sock.setblocking(False)
         connection = cls(sock)
         with ExitStack() as undo:

@@ -151,7 +151,7 @@ class _Connection:
 
     def __init__(self, path: Path, name: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        self._socket: socket.socket = open_socket(path, timeout)
+        self._socket = socket.socket(fileno=open_socket(path, timeout).detach())
         self.peer = peer_of(self._socket)
         self._received: deque[ServerFrame] = deque()
         self.dialogue = Dialogue()

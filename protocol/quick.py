@@ -1,18 +1,21 @@
-"""One question to a daemon with nothing but ``socket`` and ``json``, for commands that must answer at once.
+"""One question to a daemon with nothing but a socket and ``json``, for commands that must answer at once.
 
 Also the bottom of the other clients: how a socket path is reached, and the two errors that all clients raise.
 """
 
 from __future__ import annotations
 
+import _socket  # what ``socket`` wraps: its enums and selectors take longer to import than a question to answer
 import json
 import os
-import socket
 from struct import pack
 
 TYPE_CHECKING = False  # as typing has it, without the time to import it
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
+
+CHUNK = 1 << 16
 
 PATH_LIMIT = 107
 """Bytes of a Unix socket path that fit into the kernel's ``sun_path``, beside the NUL."""
@@ -39,8 +42,10 @@ class Failed(Exception):
         self.detail = detail
 
 
-def open_socket(path: str | os.PathLike[str], timeout: float) -> socket.socket:
+def open_socket(path: str | os.PathLike[str], timeout: float) -> _socket.socket:
     """Return a connected socket, whatever the length of the path, that gives up after ``timeout`` seconds.
+
+    For one with all the methods of the standard library: ``socket.socket(fileno=open_socket(...).detach())``.
 
     Raises:
         NoDaemon: there is no socket, or nobody listens on it.
@@ -48,10 +53,10 @@ def open_socket(path: str | os.PathLike[str], timeout: float) -> socket.socket:
     """
     name = os.fspath(path)
     folder = -1
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         # A non-blocking connect does not wait for room in the backlog: so block, with the kernel's own time limit.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", int(timeout), int(timeout % 1 * 1e6) or 1))
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", int(timeout), int(timeout % 1 * 1e6) or 1))
         address = name
         if len(os.fsencode(name)) > PATH_LIMIT:
             parent, _, last = name.rpartition("/")
@@ -87,19 +92,31 @@ def ask(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], time
     sock = open_socket(socket_path, timeout + GRACE)
     try:
         sock.sendall(f"{json.dumps(hello)}\n{json.dumps(request)}\n".encode())
-        with sock.makefile("rb") as lines:
-            for line in lines:
-                frame = json.loads(line)
-                if frame["type"] == "reply":
-                    return frame["body"]
-                if frame["type"] == "error":
-                    raise Failed(frame["code"], frame["message"], frame.get("detail"))
+        for line in _lines(sock):
+            frame = json.loads(line)
+            if frame["type"] == "reply":
+                return frame["body"]
+            if frame["type"] == "error":
+                raise Failed(frame["code"], frame["message"], frame.get("detail"))
     except TimeoutError as error:
         raise Failed(
             "timed_out", f"no answer from {to} within {timeout:g} s; whether it was done is unknown"
         ) from error
     except OSError as error:
         raise Failed("connection_lost", f"the connection broke: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise Failed("bad_frame", f"what listens at {os.fspath(socket_path)} is no stokehold daemon") from error
     finally:
         sock.close()
     raise Failed("connection_lost", "the daemon closed the connection before it answered")
+
+
+def _lines(sock: _socket.socket) -> Iterator[bytes]:
+    """Yield complete lines until the stream ends."""
+    parts: list[bytes] = []
+    while data := sock.recv(CHUNK):
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            yield b"".join([*parts, end])
+            parts = []
+        parts.append(rest)

@@ -366,8 +366,23 @@ async def test_ask_hears_that_the_server_closed(path: Path) -> None:
     assert caught.value.code == "connection_lost"
 
 
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n", b'{"type":"reply"}\n', b"[]\n", b"\xff\n"])
+async def test_ask_says_so_when_it_is_no_stokehold_daemon(path: Path, said: bytes) -> None:
+    thread = answer_once(path, said)
+    with pytest.raises(Failed, match="is no stokehold daemon") as caught:
+        await in_thread(ask, path, "House", {"type": "echo", "text": "x"})
+    thread.join()
+    assert caught.value.code == "bad_frame"
+
+
+async def test_ask_takes_a_reply_in_many_pieces(path: Path) -> None:
+    text = "x" * 3_000_000
+    async with serving(path, House(), max_frame=4 << 20):
+        assert await in_thread(ask, path, "House", {"type": "echo", "text": text}) == text
+
+
 def test_quick_imports_nothing_but_the_standard_library() -> None:
     code = "import sys; import protocol.quick; print(*sorted(m.partition('.')[0] for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "socket" in loaded
-    assert not {"msgspec", "anyio", "argparse", "typing"} & set(loaded)
+    assert "_socket" in loaded
+    assert not {"msgspec", "anyio", "argparse", "typing", "socket"} & set(loaded)
