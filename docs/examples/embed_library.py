@@ -1,4 +1,7 @@
-"""The supervision library alone, in a program of your own: a counter that crashes, and is back."""
+"""The supervision library alone, in a program of your own: a counter that crashes, and is back.
+
+Run: python docs/examples/embed_library.py
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,17 @@ class Counter(Actor):
 
 async def main() -> list[int]:
     async with open_tree(SupervisorSpec("root", [ChildSpec("counter", Counter)])) as tree:
-        counter = tree.ref("counter")
+        counter = tree.ref("counter")  # a name, not an object: it outlives the crash
         counter.cast(Add(10))
         before = await counter.call(Total())
-        counter.cast(Add(0))  # crashes the counter; its supervisor starts a new one
-        counter.cast(Add(50))  # waits in the mailbox over the restart
+        with tree.stream.subscribe(["lifecycle"]) as lifecycle:
+            counter.cast(Add(0))  # the counter crashes, and its supervisor starts a new one
+            counter.cast(Add(50))  # waits in the mailbox over the restart
+            async for event in lifecycle:
+                if event.data["event"] == "started":
+                    break
         return [before, await counter.call(Total())]
 
 
 if __name__ == "__main__":
-    print(anyio.run(main))
+    print(anyio.run(main))  # [10, 2]; also with backend="trio"
