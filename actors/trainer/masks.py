@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import jinja2
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from actors.inbox.rows import BadRow, CompletionRow, MessagesRow, Row, TextRow
 from actors.trainer.engine import Encoded
@@ -23,7 +24,9 @@ class Encoder:
         self._max_length = max_length
         self._begin = _leading(tokenizer)
         self._end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-        self._marked = "generation" in _blocks(tokenizer.chat_template)
+        self._template = _template(tokenizer)
+        # which characters became which tokens is known of fast tokenizers only
+        self._marked = tokenizer.is_fast and "generation" in _blocks(self._template)
 
     def encode(self, row: Row) -> Encoded:
         """Return the row's tokens, cut to ``max_length``.
@@ -54,7 +57,7 @@ class Encoder:
         return self._cut_left([*before, *after], [False] * len(before) + [True] * len(after))
 
     def _conversation(self, messages: list[dict[str, str]]) -> Encoded:
-        if not self._tokenizer.chat_template:
+        if not self._template:
             raise BadRow("this model has no chat template: give {prompt, completion} or {text} rows instead")
         try:
             ids, trained = self._by_markers(messages) if self._marked else self._by_prefixes(messages)
@@ -65,10 +68,24 @@ class Encoder:
         return self._cut_left(ids, trained)
 
     def _by_markers(self, messages: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
-        rendered = self._tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        return rendered["input_ids"], [bool(one) for one in rendered["assistant_masks"]]
+        """Find the tokens of what stands between the markers.
+
+        Not by ``return_assistant_tokens_mask``: where offsets leave out white space (Llama 3's do), that passes over
+        all turns from one that begins with a space, and marks all that follows one that ends with one.
+        """
+        (text,), (ranges,) = render_jinja_template(
+            [messages], chat_template=self._template, return_assistant_tokens_mask=True,
+            **self._tokenizer.special_tokens_map,
+        )  # fmt: skip
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        marks = bytearray(len(text))
+        for start, stop in ranges:
+            marks[start:stop] = b"\1" * (stop - start)
+        trained, last = [], 0
+        for begin, end in found["offset_mapping"]:
+            begin, last = min(begin, last), end  # what was left out before a token belongs to it
+            trained.append(1 in marks[begin:end])
+        return list(found["input_ids"]), trained
 
     def _by_prefixes(self, messages: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
         ids = self._render(messages, False)
@@ -76,6 +93,11 @@ class Encoder:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
+            if not index:
+                raise BadRow(
+                    "it begins with the assistant, and the model's chat template does not mark where its words "
+                    "begin: put a user's or a system's message before"
+                )
             before = self._render(messages[:index], True)
             after = self._render(messages[: index + 1], False)
             if ids[: len(before)] != before or ids[: len(after)] != after or len(after) <= len(before):
@@ -89,7 +111,7 @@ class Encoder:
 
     def _render(self, messages: list[dict[str, str]], prompt: bool) -> list[int]:
         rendered = self._tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, add_generation_prompt=prompt
+            messages, chat_template=self._template, tokenize=True, return_dict=True, add_generation_prompt=prompt
         )
         return list(rendered["input_ids"])
 
@@ -118,15 +140,22 @@ def _leading(tokenizer: Any) -> list[int]:
     return []
 
 
-def _blocks(template: Any) -> set[str]:
-    """Return the names of the block tags in a chat template."""
-    if not isinstance(template, str):
-        return set()
-    tokens = jinja2.Environment(autoescape=False).lex(template)
+def _template(tokenizer: Any) -> str | None:
+    """Return the chat template; of several with names, the one named ``default``."""
+    found = tokenizer.chat_template
+    template: str | None = found.get("default") if isinstance(found, dict) else found
+    return template
+
+
+def _blocks(template: str | None) -> set[str]:
+    """Return the names of the block tags in a chat template: none, if it is not one."""
     names, previous = set(), ""
-    for _, kind, text in tokens:
-        if kind == "name" and previous == "block_begin":
-            names.add(text)
-        if kind != "whitespace":
-            previous = kind
+    try:
+        for _, kind, text in jinja2.Environment(autoescape=False).lex(template or ""):
+            if kind == "name" and previous == "block_begin":
+                names.add(text)
+            if kind != "whitespace":
+                previous = kind
+    except jinja2.TemplateSyntaxError:
+        return set()  # said of each conversation, when it is rendered
     return names

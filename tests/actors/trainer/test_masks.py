@@ -140,3 +140,54 @@ def test_a_row_with_no_token_left_is_refused(tokenizer: Any) -> None:
     bare.eos_token = None
     with pytest.raises(BadRow, match="no token"):
         Encoder(bare, 8).encode(TextRow("a"))
+
+
+def trimming() -> Any:
+    """A tokenizer whose offsets leave out white space, as Llama 3's do."""
+    from tokenizers.processors import ByteLevel
+
+    trims = tiny_tokenizer(512)
+    trims._tokenizer.post_processor = ByteLevel(trim_offsets=True)
+    return trims
+
+
+def test_markers_hold_where_offsets_leave_out_white_space() -> None:
+    tokenizer = trimming()
+    template = CHAT_TEMPLATE.replace("message['content'] + eos_token }}{% endg", "message['content'] + '\n' }}{% endg")
+    assert template != CHAT_TEMPLATE
+    tokenizer.chat_template = template
+    talk = MessagesRow(
+        (Turn("user", "hi"), Turn("assistant", "\n yes 🚂"), Turn("user", "x"), Turn("assistant", " no"))
+    )
+    assert said(tokenizer, Encoder(tokenizer, 200).encode(MessagesRow(turns))) == "\n yes 🚂\n no\n"
+
+
+def test_without_offsets_a_marked_template_is_read_by_prefixes(template: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = template(CHAT_TEMPLATE)
+    monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda self: False))
+    monkeypatch.delattr(Encoder, "_by_markers")
+    assert said(tokenizer, Encoder(tokenizer, 64).encode(TALK)) == "hello<|end|>no<|end|>"
+
+
+def test_named_templates_the_default_is_meant(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", {"default": CHAT_TEMPLATE, "tool_use": "nothing"})
+    assert said(tokenizer, Encoder(tokenizer, 64).encode(TALK)) == "hello<|end|>no<|end|>"
+    monkeypatch.setattr(tokenizer, "chat_template", {"tool_use": "nothing"})
+    with pytest.raises(BadRow, match="no chat template"):
+        Encoder(tokenizer, 64).encode(TALK)
+
+
+def test_a_conversation_that_the_assistant_begins(template: Any) -> None:
+    first = MessagesRow((Turn("assistant", "welcome"), Turn("user", "hi"), Turn("assistant", "yes")))
+    tokenizer = template(CHAT_TEMPLATE)
+    assert said(tokenizer, Encoder(tokenizer, 64).encode(first)) == "welcome<|end|>yes<|end|>"
+    with pytest.raises(BadRow, match="begins with the assistant"):
+        Encoder(template(UNMARKED), 64).encode(first)
+
+
+def test_a_broken_template_refuses_conversations_only(template: Any) -> None:
+    tokenizer = template("{% if '")
+    encoder = Encoder(tokenizer, 64)
+    assert encoder.encode(TextRow("one two")).targets
+    with pytest.raises(BadRow, match="chat template refuses it"):
+        encoder.encode(TALK)
