@@ -156,9 +156,7 @@ def test_markers_hold_where_offsets_leave_out_white_space() -> None:
     template = CHAT_TEMPLATE.replace("message['content'] + eos_token }}{% endg", "message['content'] + '\n' }}{% endg")
     assert template != CHAT_TEMPLATE
     tokenizer.chat_template = template
-    talk = MessagesRow(
-        (Turn("user", "hi"), Turn("assistant", "\n yes 🚂"), Turn("user", "x"), Turn("assistant", " no"))
-    )
+    turns = (Turn("user", "hi"), Turn("assistant", "\n yes 🚂"), Turn("user", "x"), Turn("assistant", " no"))
     assert said(tokenizer, Encoder(tokenizer, 200).encode(MessagesRow(turns))) == "\n yes 🚂\n no\n"
 
 
