@@ -238,8 +238,10 @@ def describe(number: int) -> str:
     try:
         lines = (_PROC / str(number) / "status").read_text().splitlines()
         sleeps_on = (_PROC / str(number) / "wchan").read_text() or "0"
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except (FileNotFoundError, ProcessLookupError):
         return f"PID {number} is gone"
+    except OSError as error:
+        return f"PID {number}: {error}"
     facts = ", ".join(" ".join(line.split()) for line in lines if line.startswith(wanted))
     return f"PID {number}: {facts}, in kernel function {sleeps_on}"
 

@@ -7,6 +7,7 @@ because it was killed or is stopped, is done here by the tag that everything und
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -41,6 +42,8 @@ from supervisor.mailbox import Phase
 if TYPE_CHECKING:
     from supervisor.mailbox import Cell
     from supervisor.spec import ProcessStart
+
+_log = logging.getLogger("supervisor")
 
 END_LIMIT = 2.0
 """Seconds within which a host whose socket was closed has killed everything and ended; then it is killed itself."""
@@ -154,7 +157,10 @@ class ProcessHost:
     def kill(self) -> None:
         """SIGKILL the host itself and all that descends from it. For one that no longer obeys."""
         if self._process is not None:
-            below = custody.descendants(self._process.pid)
+            try:
+                below = custody.descendants(self._process.pid)
+            except OSError:  # no descriptor left to read /proc with; the child dies with the host, by PDEATHSIG
+                below = []
             self._process.kill()
             for pid in below:
                 custody.send(pid, signal.SIGKILL)
@@ -173,11 +179,19 @@ class ProcessHost:
                     await self._reaped()
                 self.kill()
                 await self._reaped()
-                left = await anyio.to_thread.run_sync(custody.end_all, lambda: custody.tagged(self._tag), END_LIMIT)
-            self._left = [pid.number for pid in left]
+                self._left = await self._end_tagged()
             self._process = self._socket = self._unended = None
             self._ready = False
             _living.discard(self)
+
+    async def _end_tagged(self) -> list[int]:
+        """Kill whatever the host has left; return what will not go."""
+        try:
+            left = await anyio.to_thread.run_sync(custody.end_all, lambda: custody.tagged(self._tag), END_LIMIT)
+        except OSError as error:  # no descriptor left to read /proc with; the next start looks again, or does not start
+            _log.warning("cannot look for what the process host has left: %s", error)
+            return []
+        return [pid.number for pid in left]
 
     def disown(self) -> None:
         """Close our copy of the socket without a word to the host. For a forked copy of this process."""
@@ -190,23 +204,29 @@ class ProcessHost:
         if left := await anyio.to_thread.run_sync(self._end_leftovers):
             held = ", ".join(f"PID {pid.number}" for pid in left)
             raise HostFailed("Held", f"held by {held}: killed, but the kernel has not let go of it")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._tag = custody.new_tag()
-        with theirs:
-            # ASYNC220 does not apply: this must run on the loop's own thread, and takes about a millisecond.
-            self._process = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-P", "-m", "supervisor.host", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # data goes to our standard output, and what children print is not data
-                start_new_session=True,
-                env=self._child_environment(),
-            )
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(ours.close)
+            ours.setblocking(False)
+            self._tag = custody.new_tag()
+            with theirs:
+                self._process = self._spawn(theirs)
+            undo.pop_all()
         self._socket = ours
         self._ready = False
         _living.add(self)
-        self._send(Configure(list(sys.path), list(self._preload), _running_backend()))
+        self._send(Configure([str(path) for path in sys.path], list(self._preload), _running_backend()))
+
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        """Start the host. On the loop's own thread, to which it is bound; it takes about a millisecond."""
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "supervisor.host", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # data goes to our standard output, and what children print is not data
+            start_new_session=True,
+            env=self._child_environment(),
+        )
 
     def _end_leftovers(self) -> list[custody.Pid]:
         """Kill what an earlier host of ours, or of a daemon that is dead, has left. Return what will not go."""
@@ -225,7 +245,11 @@ class ProcessHost:
         """Wait until the host has ended, and collect its exit status."""
         if self._process is None or self._process.poll() is not None:
             return
-        fd = os.pidfd_open(self._process.pid)  # unreaped until we reap it, so the number is its own
+        try:
+            fd = os.pidfd_open(self._process.pid)  # unreaped until we reap it, so the number is its own
+        except OSError:  # no descriptor is left, or somebody else's handling of SIGCHLD has reaped it
+            await anyio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+            return
         try:
             await anyio.wait_readable(fd)
         finally:

@@ -8,6 +8,8 @@ its window, then its mailbox, and then its senders are told so by the mailbox's 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
 import socket
@@ -25,8 +27,8 @@ from supervisor.hosting import HostFailed, host_of, leave_host
 from supervisor.link_traffic import Traffic
 from supervisor.liveness import Liveness
 from supervisor.mailbox import Mailbox
-from supervisor.outbox import FrameTooLarge, Outbox
-from supervisor.reasons import Crash, Killed, Reason, StartFailed, start_failure_of
+from supervisor.outbox import Outbox
+from supervisor.reasons import Crash, Killed, Reason, StartFailed, crash_of, start_failure_of
 from supervisor.spec import ProcessStart
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from supervisor.incarnation import Keeper, Surroundings
     from supervisor.mailbox import Cell
     from supervisor.spec import ChildSpec
+
+_log = logging.getLogger("supervisor")
 
 EXIT_GRACE = 2.0
 """Seconds that a process has from its last frame, or the end of the link, to its exit."""
@@ -116,32 +120,31 @@ class ProcessIncarnation:
 
     async def _run(self) -> None:
         link: socket.socket | None = None
-        with self._starting:
+        with self._starting, Boundary(self._starting) as edge:
             link = await self._begin()
             if link is not None:
                 await self._live(link)
+        if edge.error is not None:  # the machine has run out of something; the process must not outlive its supervision
+            self.kill(crash_of(edge.error))
         if link is not None:
             link.close()
         await self._conclude()
 
     async def _begin(self) -> socket.socket | None:
-        """Fork the process and tell it what to run. None: there is no process, and the reason is known."""
-        with Boundary(self._starting) as edge:
+        """Fork the process and tell it what to run. None: it will not run, and the reason is known."""
+        with Boundary(self._starting) as edge, contextlib.ExitStack() as undo:
             arguments = wire.body_of(self._start.arguments())
-        if edge.error is not None:
-            self._decide(start_failure_of(edge.error))
-            return None
-        try:
             link, forked = await self._host.fork()
-        except HostFailed as failed:
-            self._decide(StartFailed(failed.error_type, failed.text, failed.trace))
+            undo.callback(link.close)
+            self._forked, self.pid = forked.number, forked.pid
+            outbox = Outbox(link)
+            undo.callback(outbox.close)
+            outbox.put(wire.Start(self._cell.name, self.number, self._start.target, arguments, self._patience))
+            undo.pop_all()
+        if edge.error is not None:
+            self.kill(_start_failure(edge.error))
             return None
-        self._forked, self.pid = forked.number, forked.pid
-        self._outbox = Outbox(link)
-        try:
-            self._outbox.put(wire.Start(self._cell.name, self.number, self._start.target, arguments, self._patience))
-        except FrameTooLarge as error:
-            self.kill(start_failure_of(error))
+        self._outbox = outbox
         return link
 
     async def _live(self, link: socket.socket) -> None:
@@ -164,13 +167,16 @@ class ProcessIncarnation:
             self._outbox = None
 
     async def _conclude(self) -> None:
-        """Nothing runs any more: let go of everything, and tell the keeper."""
+        """Nothing is served any more: see to it that nothing runs, let go of everything, and tell the keeper."""
         assert self._reason is not None
-        self._gone = True
-        await self._host.settle()
-        if self._traffic is not None:
-            self._traffic.end(self._reason)
-        await leave_host(self._cell)
+        with Boundary(None) as edge:
+            await self._host.settle()
+            self._gone = True
+            if self._traffic is not None:
+                self._traffic.end(self._reason)
+            await leave_host(self._cell)
+        if edge.error is not None:  # whoever waits for the end must hear of it all the same
+            _log.error("%s: its end was not clean", self._cell.name, exc_info=edge.error)
         self._ended = True
         for timer in self._limits.values():
             timer.cancel()
@@ -270,6 +276,12 @@ class ProcessIncarnation:
             self._host.signal(self._forked, signal.SIGKILL)
             if "host" not in self._limits:
                 self._limit("host", HOST_GRACE, self._host.kill)
+
+
+def _start_failure(error: BaseException) -> StartFailed:
+    if isinstance(error, HostFailed):
+        return StartFailed(error.error_type, error.text, error.trace)
+    return start_failure_of(error)
 
 
 def _reason_of(exited: Exited) -> Reason:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 import pytest
 
-from supervisor import Backoff, Killed, ProcessStart, StartFailed, SupervisorSpec, TreeStartFailed, custody, open_tree
-from tests.supervisor.process_actors import BeatFor, Block, Downs, Kill, Noted, StartGrandchild, Watch, WhoAreYou
+from supervisor import (
+    Backoff,
+    CoolDown,
+    Killed,
+    ProcessStart,
+    StartFailed,
+    SupervisorSpec,
+    TreeStartFailed,
+    custody,
+    open_tree,
+)
+from supervisor.testing import EventLog
+from tests.supervisor.process_actors import Add, BeatFor, Block, Downs, Kill, Noted, StartGrandchild, Watch, WhoAreYou
 from tests.supervisor.processes import WORKER, next_life, process_child, runs, task_child, tree_of, until
 
 pytestmark = pytest.mark.anyio
@@ -236,3 +250,30 @@ async def test_every_end_of_a_killed_child_is_reported_once() -> None:
             os.kill((await next_life(worker, life - 1))["pid"], signal.SIGKILL)
         await next_life(worker, 5)
         assert await watcher.call(Downs()) == [f"Worker#{life}: {Killed(9)}" for life in range(1, 6)]
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("victim", ["child", "host"])
+async def test_a_machine_out_of_descriptors_fails_the_start_and_nothing_else(victim: str) -> None:
+    spec = SupervisorSpec("root", [task_child("Other"), process_child()], intensity=2, on_give_up=CoolDown(0.1))
+    async with open_tree(spec) as tree:
+        worker, log = tree.ref("Worker"), EventLog(tree.stream)
+        who = await worker.call(WhoAreYou())
+        with no_descriptor_left():
+            os.kill(who["pid" if victim == "child" else "parent"], signal.SIGKILL)
+            await log.wait_for(event="cooling_down", actor="Worker")
+            assert await tree.ref("Other").call(Add(1, 2)) == 3
+        assert "Too many open files" in log.read(event="exited", actor="Worker")[-1]["reason"]
+        await next_life(worker, 1)
+        assert not runs(who["pid"])
+        assert (await tree.ref("Other").call(WhoAreYou()))["incarnation"] == 1
+    assert custody.descendants(os.getpid()) == []
