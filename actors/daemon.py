@@ -24,7 +24,7 @@ from actors.settings_store import ConfigStore
 from actors.signal_handler import SignalHandler
 from protocol.config import ChildSection, Config
 from protocol.home import Home
-from protocol.settings import ConfigError, Loaded, Problem, load
+from protocol.settings import COMMAND_LINE, ConfigError, Loaded, Problem, load
 from supervisor import (
     Actor,
     BootRefused,
@@ -125,6 +125,7 @@ def _task(store: ConfigStore, name: str, start: Callable[[], Actor], *, start_ti
         shutdown=10.0 if own.shutdown is None else own.shutdown,
         liveness=own.liveness,
         start_timeout=start_timeout,
+        on_give_up=_rest(own),
     )
 
 
@@ -147,7 +148,13 @@ def _trainer(parts: Parts) -> ChildSpec:
         shutdown=config.daemon.stop_within if own.shutdown is None else own.shutdown,
         liveness=600.0 if own.liveness is None else own.liveness,
         start_timeout=600.0,
+        on_give_up=_rest(own),
     )
+
+
+def _rest(own: ChildSection) -> CoolDown | None:
+    """What happens when this actor makes its supervisor give up; None: what the supervisor does for all."""
+    return None if own.cool_down is None else CoolDown(own.cool_down)
 
 
 def _own(store: ConfigStore, name: str) -> ChildSection:
@@ -170,29 +177,31 @@ def tree(boot: Boot) -> SupervisorSpec:
     parser.add_argument("--home", type=Path)
     given = parser.parse_args(boot.arguments)
     try:
-        home, loaded = find_home(given.config, given.home)
+        loaded, overrides = read_settings(given.config, given.home, boot.backend)
     except ConfigError as error:
         raise BootRefused(str(error), EX_CONFIG) from error
     boot.set_root_deadline(loaded.config.daemon.stop_within + 30.0)
-    store = ConfigStore(loaded.config, loaded.path, origins=loaded.origins)
-    return daemon_tree(Parts(home, store, signals=boot.signals))
+    store = ConfigStore(loaded.config, loaded.path, overrides, loaded.origins)
+    return daemon_tree(Parts(Home(loaded.home), store, signals=boot.signals))
 
 
-def find_home(config: Path | None, home: Path | None) -> tuple[Home, Loaded]:
-    """Return the home and the settings that a command line means.
+def read_settings(config: Path | None, home: Path | None, backend: str) -> tuple[Loaded, dict[str, object]]:
+    """Return the settings that a command line means, and those of them that it gave itself and that outlive a reload.
 
     Raises:
         ConfigError: no home is named, or the settings are not right.
     """
-    own = Home(home.absolute()).settings if home is not None else None
+    own = Home(home).settings if home is not None else None
     path = config or (own if own is not None and own.exists() else None)
-    loaded = load(path, {})
-    if home is not None:
-        return Home(home.absolute()), loaded
-    if path is None:
+    if home is None and path is None:
         what = "no home: give a configuration file, or --home DIR (stokehold init DIR makes one)"
-        raise ConfigError([Problem("command line", "", what)])
-    return Home((path.absolute().parent / loaded.config.daemon.home).resolve()), loaded
+        raise ConfigError([Problem(COMMAND_LINE, "", what)])
+    overrides: dict[str, object] = {} if home is None else {"daemon.home": str(home.absolute())}
+    loaded = load(path, overrides)
+    if loaded.config.daemon.backend != backend:
+        overrides["daemon.backend"] = backend
+        loaded = load(path, overrides)
+    return loaded, overrides
 
 
 # ---------------------------------------------------------------- the embedder's way in

@@ -10,7 +10,7 @@ import msgspec
 
 from protocol.config import Config
 from protocol.messages.system import ReloadResult, ShownConfig
-from protocol.settings import ConfigError, difference, load
+from protocol.settings import ConfigError, difference, load, written
 
 
 @dataclass(slots=True)
@@ -53,8 +53,12 @@ class ConfigStore:
 
     def shown(self) -> ShownConfig:
         """Return every value with where it came from."""
-        values = msgspec.to_builtins(self.current)
-        return ShownConfig(revision=self.revision, values=values, origins=dict(self.origins or {}))
+        return ShownConfig(
+            revision=self.revision,
+            values=msgspec.to_builtins(self.current),
+            written=written(self.current),
+            origins=dict(self.origins or {}),
+        )
 
     def _refused(self, reason: str) -> ReloadResult:
         return ReloadResult(applied=False, revision=self.revision, changed=[], standing_in_the_way=[], reason=reason)

@@ -201,13 +201,39 @@ class ControlSection(Section, frozen=True):
 
 
 class ChildSection(Section, frozen=True):
-    """[supervision.<child>]: restart policy of one supervisor or actor of the tree."""
+    """[supervision.<child>]: restart policy of one supervisor or actor; :data:`CHILDREN` says who has what."""
 
-    intensity: Annotated[int | None, mark("restart")] = None
-    period: Annotated[float | None, duration("restart")] = None
-    shutdown: Annotated[float | None, duration("restart")] = None
-    liveness: Annotated[float | None, duration("restart")] = None
-    cool_down: Annotated[float | None, duration("restart")] = None
+    intensity: Annotated[int, mark("restart", ge=0)] | None = None
+    """More restarts than so many within ``period`` are giving up."""
+    period: Annotated[float, duration("restart", gt=0)] | None = None
+    shutdown: Annotated[float, duration("restart", ge=0)] | None = None
+    """How long it may take to stop before it is killed."""
+    liveness: Annotated[float, duration("restart", gt=0)] | None = None
+    """Without a sign of life for so long, it is ended and started again."""
+    cool_down: Annotated[float, duration("restart", gt=0)] | None = None
+    """How long to wait, after giving up, before it is tried again."""
+
+
+_OF_SUPERVISORS = ("intensity", "period", "cool_down")
+_OF_ACTORS = ("shutdown", "liveness", "cool_down")
+
+CHILDREN: dict[str, tuple[str, ...]] = {
+    # Whom the home's lock is refused must end: here nothing cools down.
+    "root": ("intensity", "period"),
+    "LockKeeper": ("shutdown",),
+    "core": _OF_SUPERVISORS,
+    "DiskMonitor": _OF_ACTORS,
+    "QueueManager": _OF_ACTORS,
+    "ControlSocket": _OF_ACTORS,
+    "training": _OF_SUPERVISORS,
+    "TrainerActor": _OF_ACTORS,
+    "edge": _OF_SUPERVISORS,
+    "InboxWatcher": _OF_ACTORS,
+    "Consolidator": _OF_ACTORS,
+    "MetricsExporter": _OF_ACTORS,
+    "SignalHandler": _OF_ACTORS,
+}
+"""The supervisors and actors of the tree, in the order in which they start, and the keys of each."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -63,7 +62,8 @@ def marks() -> dict[str, Mark]:
 
 
 def _keys_of(section: type[Section]) -> Iterator[tuple[str, Key]]:
-    for name, annotation in get_type_hints(section, include_extras=True).items():
+    for name, hint in get_type_hints(section, include_extras=True).items():
+        annotation = next((each for each in get_args(hint) if get_origin(each) is Annotated), hint)  # of "... | None"
         if get_origin(annotation) is not Annotated:
             raise TypeError(f"{section.__name__}.{name} has no mark")
         kind, meta = get_args(annotation)
@@ -77,8 +77,6 @@ def _what(kind: Any, unit: Unit) -> str:
         return {"bytes": SIZE_EXAMPLE, "seconds": DURATION_EXAMPLE, "clock": CLOCK_EXAMPLE}[unit]
     if get_origin(kind) is Literal:
         return " or ".join(msgspec.json.encode(choice).decode() for choice in get_args(kind))
-    if get_origin(kind) is UnionType:
-        (kind,) = (each for each in get_args(kind) if each is not NoneType)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
     return names[kind]
 

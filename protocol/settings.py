@@ -9,19 +9,21 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from protocol.config import Config, Mark
+from protocol.config import CHILDREN, Config, Mark
 from protocol.keys import SUPERVISION, Key, child_keys, marks, schema, sections
 from protocol.toml_lines import key_lines
 from protocol.units import format_duration, format_size, parse_clock, parse_duration, parse_size
 
 __all__ = [
+    "COMMAND_LINE",
     "ConfigError",
     "Loaded",
     "Problem",
@@ -35,6 +37,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "schema",
+    "written",
 ]
 
 DEFAULT = "default"
@@ -79,7 +82,7 @@ class Loaded:
     def home(self) -> Path:
         """The home that it names: relative to the file; the file's folder when it names none."""
         folder = self.path.parent if self.path else Path.cwd()
-        return (folder / self.config.daemon.home).absolute()
+        return (folder / self.config.daemon.home).resolve()
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Loaded:
@@ -127,12 +130,34 @@ def flat(config: Config) -> dict[str, Any]:
     }
 
 
+def written(config: Config) -> dict[str, str]:
+    """Return every value as it would stand in a file, by ``section.key`` as in :func:`flat`."""
+    return {key: _as_toml(_key(key), value) for key, value in flat(config).items()}
+
+
 def difference(old: Config, new: Config) -> list[tuple[str, Mark]]:
     """Return each ``section.key`` whose value differs, with when a change of it takes effect."""
     before, after = flat(old), flat(new)
-    known = marks()
-    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return [(key, known.get(key) or child_keys()[key.rpartition(".")[2]].mark) for key in changed]
+    return [(key, _key(key).mark) for key in {**before, **after} if before.get(key) != after.get(key)]
+
+
+def _key(path: str) -> Key:
+    """Return the key of a ``section.key`` or ``supervision.child.key``."""
+    section, _, name = path.rpartition(".")
+    return sections()[section][name] if section in sections() else child_keys()[name]
+
+
+def _as_toml(key: Key, value: Any) -> str:
+    forms: dict[str, tuple[Callable[..., str], Callable[[str], float]]] = {
+        "bytes": (format_size, parse_size),
+        "seconds": (format_duration, parse_duration),
+    }
+    if key.unit in forms:
+        form, parse = forms[key.unit]
+        with suppress(ValueError):  # 953.7MiB is no whole number of bytes
+            if parse(text := form(value)) == value:  # where rounding lost something, the number is shown
+                return f'"{text}"'
+    return msgspec.json.encode(value).decode()
 
 
 class _Reader:
@@ -179,7 +204,14 @@ class _Reader:
         if not isinstance(table, dict):
             self.problem((SUPERVISION,), f"write a table for each child: [{SUPERVISION}.NAME]")
             return {}
-        return {child: self.table((SUPERVISION, child), inner, child_keys()) for child, inner in table.items()}
+        good = {}
+        for child, inner in table.items():
+            if child in CHILDREN:
+                keys = {name: child_keys()[name] for name in CHILDREN[child]}
+                good[child] = self.table((SUPERVISION, child), inner, keys)
+            else:
+                self.unknown((SUPERVISION, child), list(CHILDREN))
+        return good
 
     def table(self, path: tuple[str, ...], table: object, keys: Mapping[str, Key]) -> dict[str, Any]:
         """Read one section and return its good values."""
@@ -199,7 +231,7 @@ class _Reader:
 
     def unknown(self, path: tuple[str, ...], candidates: list[str]) -> None:
         """Refuse an unknown name, with the nearest right one: here first, then of any section."""
-        what = "key" if len(path) > 1 else "section"
+        what = "section" if len(path) == 1 or path[:-1] == (SUPERVISION,) else "key"
         *_, name = path
         near = difflib.get_close_matches(name, candidates, n=1)
         if near:
@@ -284,9 +316,3 @@ def _senseless(config: Config) -> Iterator[tuple[str, str]]:
         yield "training.lora_targets", 'is empty; expected "all-linear", or module names with commas between'
     if not config.http.host.strip():
         yield "http.host", 'is empty; expected an address to listen on, such as "127.0.0.1"'
-    for name, child in config.supervision.items():
-        if child.intensity is not None and child.intensity < 0:
-            yield f"{SUPERVISION}.{name}.intensity", f"{child.intensity} is not right; expected at least 0"
-        for key in ("period", "liveness"):
-            if getattr(child, key) == 0:
-                yield f"{SUPERVISION}.{name}.{key}", "0 is not right; expected a duration above 0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 Path = tuple[str, ...]
@@ -18,7 +19,7 @@ def key_lines(text: str) -> dict[Path, int]:
     table: Path = ()
     statement = ""
     begun = 1
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
+    for number, line in enumerate(StringIO(text, newline="\n"), 1):  # not splitlines(), which knows more line ends
         if not statement:
             begun = number
         statement += line

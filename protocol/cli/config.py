@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from protocol.cli.commands import subcommands
 from protocol.cli.failure import BAD_CONFIG, FAILED, CommandFailed
@@ -59,49 +57,20 @@ def _show(options: argparse.Namespace) -> int:
         print_json(shown)
         return 0
     print(paint(f"# revision {shown['revision']}", "dim"))
-    for section, values in shown["values"].items():
-        if section == "supervision":
-            for child, keys in values.items():
-                set_here = {key: value for key, value in keys.items() if value is not None}
-                _print_table(f"{section}.{child}", set_here, shown["origins"])
-        else:
-            _print_table(section, values, shown["origins"])
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for path, text in shown["written"].items():
+        section, _, key = path.rpartition(".")
+        tables.setdefault(section, []).append((f"{key} = {text}", shown["origins"].get(path, "default")))
+    for section, lines in tables.items():
+        _print_table(section, lines)
     return 0
 
 
-def _print_table(name: str, values: dict[str, Any], origins: dict[str, str]) -> None:
+def _print_table(name: str, lines: list[tuple[str, str]]) -> None:
     print(f"\n{paint(f'[{name}]', 'bold')}")
-    lines = [
-        (f"{key} = {_toml(f'{name}.{key}', value)}", origins.get(f"{name}.{key}", "default"))
-        for key, value in values.items()
-    ]
-    width = min(max((len(text) for text, _ in lines), default=0), 48)
+    width = min(max(len(text) for text, _ in lines), 48)
     for text, origin in lines:
         print(f"{text:<{width}}  {paint(f'# {origin}', 'dim')}" if origin != "default" else text)
-
-
-def _toml(key: str, value: Any) -> str:
-    """Return a value as it would stand in the file."""
-    import json
-
-    from protocol.keys import child_keys, sections
-    from protocol.units import format_duration, format_size, parse_duration, parse_size
-
-    section, _, name = key.rpartition(".")
-    known = child_keys() if section.startswith("supervision.") else sections().get(section, {})
-    unit = known[name].unit if name in known else "plain"
-    for kind, form, parse in (("bytes", format_size, parse_size), ("seconds", format_duration, parse_duration)):
-        if unit == kind and _exact(text := form(value), parse, value):
-            return f'"{text}"'
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _exact(text: str, parse: Callable[[str], float], value: float) -> bool:
-    """Whether what reads well is also what it stands for: where rounding lost something, the number is shown."""
-    try:
-        return parse(text) == value
-    except ValueError:
-        return False
 
 
 def _reload(options: argparse.Namespace) -> int:

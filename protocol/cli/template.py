@@ -94,11 +94,15 @@ TEMPLATE = """\
 #max_frame = "1MiB"           # (restart)  of one message on the control socket
 #max_connections = 1024       # (restart)
 
-# Restart policy of one actor or supervisor, if the default does not fit. All (restart).
-#[supervision.TrainerActor]
-#intensity = 3                # more restarts than this ...
+# Restart policy of one supervisor (root, core, training, edge), if the default does not fit. All (restart).
+#[supervision.training]
+#intensity = 5                # more restarts than this ...
 #period = "1m"                # ... within this are giving up
+#cool_down = "30s"            # how long to wait, after giving up, before it is tried again
+
+# The same of one actor; "stokehold tree" names them all.
+#[supervision.TrainerActor]
 #shutdown = "10m"             # how long it may take to stop
 #liveness = "10m"             # without progress for so long, it is killed and started again
-#cool_down = "1m"             # how long to wait, after giving up, before it is tried again
+#cool_down = "1m"             # instead of its supervisor's
 """

@@ -88,11 +88,15 @@ class ReloadResult(Record, frozen=True):
 
 
 class ShownConfig(Record, frozen=True):
-    """The configuration in force: ``values[section][key]``, and where each value came from."""
+    """The configuration in force."""
 
     revision: int
     values: dict[str, dict[str, Any]]
+    """By section and key; sizes in bytes, spans in seconds."""
+    written: dict[str, str]
+    """Each value as it would stand in a file, by ``section.key``."""
     origins: dict[str, str]
+    """Where each value came from, by ``section.key``: ``file:line``, ``default`` or ``command line``."""
 
 
 # to ControlSocket

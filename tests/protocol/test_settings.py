@@ -65,7 +65,7 @@ def test_values_as_people_write_them(file: Path) -> None:
         [training]
         learning_rate = 1e-3
         weight_decay = 0
-        [supervision.TrainerActor]
+        [supervision.training]
         intensity = 7
         period = "1m"
         """,
@@ -73,19 +73,19 @@ def test_values_as_people_write_them(file: Path) -> None:
     assert (config.disk.refuse_below, config.disk.warn_below, config.disk.every) == (500_000_000, 2_000_000_000, 90)
     assert config.consolidation.after == "04:30"
     assert (config.training.learning_rate, config.training.weight_decay) == (1e-3, 0)
-    assert (config.supervision["TrainerActor"].intensity, config.supervision["TrainerActor"].period) == (7, 60)
+    assert (config.supervision["training"].intensity, config.supervision["training"].period) == (7, 60)
 
 
 def test_each_value_says_where_it_came_from(file: Path) -> None:
     loaded = read(
         file,
-        '[disk]\n\nevery = 5\n[supervision.X]\nperiod = 1\n[http]\nport = 0 # here\nhost = """\n::1"""\n',
+        '[disk]\n\nevery = 5\n[supervision.edge]\nperiod = 1\n[http]\nport = 0 # here\nhost = """\n::1"""\n',
         disk__every=6,
         queue__max_attempts=1,
     )
     assert loaded.origins["disk.every"] == "command line"
     assert loaded.origins["queue.max_attempts"] == "command line"
-    assert loaded.origins["supervision.X.period"] == f"{file}:5"
+    assert loaded.origins["supervision.edge.period"] == f"{file}:5"
     assert loaded.origins["http.port"] == f"{file}:7"
     assert loaded.origins["http.host"] == f"{file}:8"
     assert loaded.origins["disk.refuse_below"] == "default"
@@ -133,13 +133,30 @@ keep = 1
         ("[training]\nmax_attempts = 3", "F:2: training.max_attempts: unknown key; did you mean queue.max_attempts?"),
         ("disk = 3", "F:1: disk: must be a section: write [disk] on a line of its own"),
         ("supervision = 3", "F:1: supervision: write a table for each child: [supervision.NAME]"),
-        ("[supervision]\nX = 3", "F:2: supervision.X: must be a section: write [supervision.X] on a line of its own"),
         (
-            "[supervision.X]\nfoo = 3",
-            "F:2: supervision.X.foo: unknown key; there are: intensity, period, shutdown, liveness, cool_down",
+            "[supervision]\nedge = 3",
+            "F:2: supervision.edge: must be a section: write [supervision.edge] on a line of its own",
         ),
-        ("[supervision.X]\nintensity = -1", "F:2: supervision.X.intensity: -1 is not right; expected at least 0"),
-        ("[supervision.X]\nperiod = 0", "F:2: supervision.X.period: 0 is not right; expected a duration above 0"),
+        (
+            "[supervision.Trainer]\nshutdown = 3",
+            "F:1: supervision.Trainer: unknown section; did you mean supervision.TrainerActor?",
+        ),
+        (
+            "[supervision.TrainerActor]\nintensity = 3",
+            "F:2: supervision.TrainerActor.intensity: unknown key; there are: shutdown, liveness, cool_down",
+        ),
+        (
+            "[supervision.root]\ncool_down = 3",
+            "F:2: supervision.root.cool_down: unknown key; there are: intensity, period",
+        ),
+        (
+            "[supervision.core]\nintensity = -1",
+            "F:2: supervision.core.intensity: -1 is not right; expected a whole number, at least 0",
+        ),
+        (
+            "[supervision.core]\ncool_down = 0",
+            f"F:2: supervision.core.cool_down: 0 is not right; expected {DURATION_EXAMPLE}, above 0s",
+        ),
         ("[http]\nport = 99999", "F:2: http.port: 99999 is not right; expected a whole number from -1 to 65535"),
         ("[http]\nport = true", "F:2: http.port: true is not right; expected a whole number from -1 to 65535"),
         ('[http]\nport = "1"', 'F:2: http.port: "1" is not right; expected a whole number from -1 to 65535'),
@@ -220,6 +237,10 @@ def test_lines_of_keys() -> None:
     }  # fmt: skip
 
 
+def test_other_signs_for_the_end_of_a_line_are_none_in_toml() -> None:
+    assert key_lines('# a\u2028b\x85c\n[a]\nb = "\u2029"\nc = 1\n') == {("a",): 2, ("a", "b"): 3, ("a", "c"): 4}
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["disk.every", "http.port", "queue.keep_done"]), st.integers(0, 3), st.booleans()),
@@ -257,13 +278,13 @@ def test_every_key_has_a_mark_and_every_default_passes_its_own_check(file: Path)
 
 
 def test_differences_carry_their_marks(file: Path) -> None:
-    old = read(file, "[supervision.X]\nperiod = 1\n").config
-    new = read(file, "[disk]\nevery = 11\n[training]\nepochs = 2\n[supervision.Y]\nperiod = 1\n").config
+    old = read(file, "[supervision.core]\nperiod = 1\n").config
+    new = read(file, "[disk]\nevery = 11\n[training]\nepochs = 2\n[supervision.edge]\nperiod = 1\n").config
     assert difference(old, old) == []
     assert sorted(difference(old, new)) == [
         ("disk.every", "live"),
-        ("supervision.X.period", "restart"),
-        ("supervision.Y.period", "restart"),
+        ("supervision.core.period", "restart"),
+        ("supervision.edge.period", "restart"),
         ("training.epochs", "next_job"),
     ]
     assert difference(Config(), read(file, '[disk]\nevery = "10s"').config) == []

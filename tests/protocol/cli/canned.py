@@ -136,13 +136,15 @@ class Canned:
         return TREE
 
     def show_config(self, message: system.ShowConfig) -> system.ShownConfig:
-        from protocol.config import Config
+        from protocol.config import ChildSection, Config, DiskSection
+        from protocol.settings import written
 
-        values = msgspec.to_builtins(Config())
-        values["disk"]["refuse_below"] = 10**9
-        values["disk"]["warn_below"] = 2 << 30
+        disk = DiskSection(refuse_below=10**9, warn_below=2 << 30)
+        config = Config(disk=disk, supervision={"TrainerActor": ChildSection(shutdown=90)})
         origins = {"disk.refuse_below": "/some/file.toml:3"}
-        return system.ShownConfig(revision=4, values=values, origins=origins)
+        return system.ShownConfig(
+            revision=4, values=msgspec.to_builtins(config), written=written(config), origins=origins
+        )
 
     # ---------------------------------------------------------------- SignalHandler
 

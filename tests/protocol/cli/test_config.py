@@ -47,6 +47,7 @@ def test_show_is_toml_with_where_each_value_came_from(run: Run, home: Home, daem
     assert shown["disk"]["warn_below"] == "2GiB"
     assert shown["inbox"]["settle"] == "2s"
     assert shown["training"]["learning_rate"] == 2e-4
+    assert shown["supervision"] == {"TrainerActor": {"shutdown": "1m30s"}}
     plain = json.loads(run("config", "show", "--json", "--home", home.root).stdout)
     assert (plain["revision"], plain["values"]["disk"]["refuse_below"]) == (4, 10**9)
 

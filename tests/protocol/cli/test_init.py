@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from protocol.cli.template import TEMPLATE
-from protocol.config import Config
+from protocol.config import CHILDREN, Config
 from protocol.home import Home
 from protocol.settings import Loaded, flat, load, marks
 from tests.protocol.cli.conftest import Run
@@ -45,8 +45,10 @@ def test_the_template_names_every_setting_with_its_default(tmp_path: Path) -> No
 
 
 def test_the_restart_policies_of_the_template_are_all_there_are(tmp_path: Path) -> None:
-    child = uncommented(TEMPLATE, tmp_path).config.supervision["TrainerActor"]
-    assert None not in msgspec.structs.astuple(child)
+    given = uncommented(TEMPLATE, tmp_path).config.supervision
+    for child in ("training", "TrainerActor"):
+        values = msgspec.structs.asdict(given[child])
+        assert tuple(name for name, value in values.items() if value is not None) == CHILDREN[child]
 
 
 def uncommented(text: str, folder: Path) -> Loaded:
