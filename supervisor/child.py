@@ -159,6 +159,8 @@ class _Child:
             message = self._bodies.decode(frame.kind, frame.body)
         except wire.UnknownMessage as error:
             self._outbox.put(wire.Settled(frame.letter, failure=wire.failure_of(error)))
+            if frame.timeout is None:
+                self._daemon.lost(self._cell.name, frame.kind, "not handled")
             return
         self._cell.receive(frame.letter, message, frame.timeout)
 

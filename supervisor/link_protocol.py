@@ -16,8 +16,9 @@ from protocol.messages.common import Message
 from supervisor import errors
 from supervisor.errors import CallFailed, ConnectionLost, HandlerFailed
 from supervisor.mailbox import Overflow
-from supervisor.reasons import Crash, Reason, StartFailed
+from supervisor.reasons import Crash, Reason, Shutdown, StartFailed, Timeout
 from supervisor.reply import as_call_failure
+from supervisor.reports import cut
 
 MAX_FRAME = 16 << 20
 """Bytes in one frame, either way."""
@@ -227,20 +228,29 @@ def read_to_daemon(payload: bytes) -> ToDaemon:
         raise BadFrame(str(error)) from error
 
 
+MOST_TEXT = 64 << 10
+"""Characters of a text that is for people. An error's own text may be of any length, and a frame may not."""
+
+
 def plain(text: str) -> str:
-    """Return a text that can be encoded: an error may quote a file name that is not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return a text that can be sent: an error may quote a file name that is not UTF-8, or a whole file."""
+    return cut(text, MOST_TEXT).encode("utf-8", "backslashreplace").decode()
 
 
 def sendable(reason: Reason) -> Reason:
     """Return the reason as it can travel: without the live exception, and in plain text."""
     if isinstance(reason, Crash | StartFailed):
         return type(reason)(plain(reason.error_type), plain(reason.text), plain(reason.traceback))
+    if isinstance(reason, Shutdown | Timeout):
+        return type(reason)(plain(reason.detail))
     return reason
 
 
-class UnknownMessage(CallFailed):
-    """The receiver handles no message of this type, or the body is not one."""
+class UnknownMessage(HandlerFailed):
+    """What cannot be sent, or what the receiver does not handle; the same answer as of a task: ``not_handled``."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("Refused", text, code="not_handled")
 
 
 def kind_of(message: Message) -> str:
@@ -289,7 +299,7 @@ _FAILURES: dict[str, type[CallFailed]] = {
     klass.__name__: klass
     for klass in vars(errors).values()
     if isinstance(klass, type) and issubclass(klass, CallFailed) and klass is not HandlerFailed
-} | {"UnknownMessage": UnknownMessage}
+}
 
 
 def failure_of(error: BaseException) -> Failure:

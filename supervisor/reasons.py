@@ -3,7 +3,7 @@
 Semantics: Erlang's exit reasons ``normal``, ``shutdown``, ``{shutdown, Detail}`` and ``killed``; everything else is an
 error. ``supervisor:do_restart/3`` treats the first two as clean for a transient child, and so does this library.
 Reasons travel between processes, so each is a tagged ``msgspec.Struct``; the live exception object of a crash stays
-behind (see :func:`portable`).
+behind.
 """
 
 from __future__ import annotations
@@ -104,10 +104,3 @@ def start_failure_of(error: BaseException) -> StartFailed:
     """Describe an exception as a failed start."""
     error = unwrapped(error)
     return StartFailed(type(error).__name__, str(error), traceback_of(error), error)
-
-
-def portable(reason: Reason) -> Reason:
-    """Return the reason without its live exception, so that it can be encoded for another process."""
-    if isinstance(reason, Crash | StartFailed) and reason.error is not None:
-        return msgspec.structs.replace(reason, error=None)
-    return reason

@@ -12,6 +12,7 @@ from protocol.messages.common import Message, Request
 from supervisor import (
     CallFailed,
     CallTimeout,
+    ChildSpec,
     ConnectionLost,
     Crash,
     HandlerFailed,
@@ -20,8 +21,10 @@ from supervisor import (
     NotRunning,
     Restarting,
     Stopping,
+    on,
 )
-from supervisor.link_protocol import UnknownMessage
+from supervisor.testing import EventLog
+from tests.supervisor.helpers import Counter, Fail
 from tests.supervisor.process_actors import (
     Add,
     Announce,
@@ -91,9 +94,11 @@ async def test_a_refusal_is_an_answer() -> None:
 
 async def test_a_message_of_an_unknown_type_is_refused_and_harms_nobody() -> None:
     async with tree_of(process_child()) as tree:
-        with pytest.raises(UnknownMessage, match="NotForWorkers"):
+        with pytest.raises(HandlerFailed, match="NotForWorkers") as caught:
             await tree.ref("Worker").call(NotForWorkers())
+        assert caught.value.code == "not_handled", "as of a task"
         tree.ref("Worker").cast(NotForWorkers())
+        await until(lambda: tree.dead_letters == {"not handled": 1})
         assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 1
 
 
@@ -303,7 +308,7 @@ async def test_a_fault_is_injected() -> None:
 async def test_text_that_is_not_utf8_is_refused_to_its_sender_alone() -> None:
     async with tree_of(process_child()) as tree:
         worker = tree.ref("Worker")
-        with pytest.raises(UnknownMessage, match="cannot be sent"):
+        with pytest.raises(HandlerFailed, match="cannot be sent"):
             await worker.call(Ask("\udcff", 1, 2))
         worker.cast(Boom("fine"))
         await next_life(worker, 1)
@@ -318,3 +323,36 @@ async def test_a_cast_that_cannot_be_encoded_is_a_dead_letter() -> None:
         tree.ref("Worker").cast(Unsendable(object()))
         await until(lambda: tree.dead_letters.get("cannot be encoded") == 1)
         assert await tree.ref("Worker").call(Add(1, 1)) == 2
+
+
+ENDLESS = "x" * (17 << 20)
+"""Longer than a frame may be."""
+
+
+class Lengthy(Counter):
+    """Ends with more to say than a frame may hold."""
+
+    @on(Fail)
+    async def _(self, message: Fail) -> None:
+        raise ValueError(ENDLESS)
+
+
+async def test_an_endless_error_is_cut_on_its_way_to_a_process_that_watches() -> None:
+    """It once broke off in the middle of telling the watchers, and the supervisor never heard of the end."""
+    async with tree_of(ChildSpec("Lengthy", Lengthy), process_child()) as tree:
+        worker, log = tree.ref("Worker"), EventLog(tree.stream)
+        worker.cast(Watch("Lengthy"))
+        await worker.call(Noted())
+        tree.ref("Lengthy").cast(Fail())
+        await log.wait_for(event="started", actor="Lengthy", incarnation=2)
+        (down,) = await worker.call(Downs())
+        assert down.startswith("Lengthy#1: crash: ValueError: xxx")
+        assert len(down) < 1 << 20
+
+
+async def test_an_endless_error_is_cut_on_its_way_out_of_a_process() -> None:
+    async with tree_of(process_child()) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("Worker").cast(Boom(ENDLESS[: 15 << 20]))
+        await next_life(tree.ref("Worker"), 1)
+        assert log.topic("crashes")[0]["error"] == "ValueError"
