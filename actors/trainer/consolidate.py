@@ -15,6 +15,7 @@ from actors.trainer.engine import Engine, Learner, Unlike
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
 from actors.trainer.publish import versions
+from actors.trainer.staging import discard
 from protocol.config import Config
 from protocol.home import Home
 from protocol.messages.trainer import ConsolidationResult
@@ -68,7 +69,7 @@ def _merge(
     try:
         fresh = engine.merge(learner, folder, config)
     except Unlike as error:
-        disk.remove_tree(folder)
+        discard(disk, folder)
         return Consolidated(ConsolidationResult("refused", str(error)), learner, lineage)
     fresh.rewarm(lineage.step)
     renewed = dataclasses.replace(
@@ -79,7 +80,7 @@ def _merge(
     )
     checkpoint = keeper.save(renewed, fresh, "consolidate")
     if checkpoint is None or not keeper.move_head(renewed, checkpoint.name, version.version):
-        disk.remove_tree(folder)
+        discard(disk, folder)
         return Consolidated(ConsolidationResult("refused", NO_ROOM), learner, lineage)
     keeper.accept_checkpoint(renewed, checkpoint)
     keeper.accept_version(renewed, version)

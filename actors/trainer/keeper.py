@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from actors.trainer.checkpoint import CheckpointStore, TensorCodec
 from actors.trainer.engine import Learner
@@ -17,7 +18,8 @@ from actors.trainer.lineage import Lineage, committed_jobs
 from actors.trainer.port import Port
 from actors.trainer.publish import publish_version
 from actors.trainer.retention import retain_versions
-from actors.trainer.room import Room
+from actors.trainer.room import Blocked, Room
+from actors.trainer.staging import discard
 from protocol.home import Home
 from protocol.messages.disk import Purpose
 from protocol.messages.queue import Committed, CommittedJob, Published
@@ -31,15 +33,13 @@ LEAST_INTERVAL = 5.0
 JOBS_TOLD = 500
 """Jobs in one message, so that it fits a frame."""
 HEAD_BYTES = 1 << 16
+"""More than HEAD or a link takes."""
 
 
 class Keeper:
     """Writes checkpoints and versions of one lineage and moves HEAD over them."""
 
-    def __init__(
-        self, home: Home, disk: Disk, port: Port, codec: TensorCodec, blocked: Callable[[str | None], None]
-    ) -> None:
-        """``blocked`` is told why a write waits, and None when it goes on."""
+    def __init__(self, home: Home, disk: Disk, port: Port, codec: TensorCodec, blocked: Blocked) -> None:
         self._home = home
         self._disk = disk
         self._port = port
@@ -52,9 +52,13 @@ class Keeper:
         self.store = CheckpointStore(home, disk, codec)
 
     def begin(self, lineage: Lineage, published_ago: float) -> None:
-        """Begin to keep time. ``published_ago``: age of the published version, in seconds."""
+        """Begin to keep time, and give back the room of what never became HEAD.
+
+        ``published_ago``: age of the published version, in seconds.
+        """
         self._saved_at, self._steps_at_save = time.monotonic(), lineage.step
         self._published_at = time.monotonic() - published_ago
+        self.store.retain(self._port.config().checkpoint.keep)
 
     def checkpoint_due(self, lineage: Lineage) -> bool:
         """Whether a checkpoint is due: by steps, by time, or because it costs little."""
@@ -71,7 +75,10 @@ class Keeper:
     def checkpoint(self, lineage: Lineage, learner: Learner, purpose: Purpose = "save") -> bool:
         """Save, move HEAD, commit the jobs that await it. False: the disk is full and a stop is asked."""
         manifest = self.save(lineage, learner, purpose)
-        if manifest is None or not self.move_head(lineage, manifest.name, lineage.version):
+        if manifest is None:
+            return False
+        if not self.move_head(lineage, manifest.name, lineage.version):
+            discard(self._disk, self.store.shelf.path(manifest.name))
             return False
         self.accept_checkpoint(lineage, manifest)
         return True
@@ -86,12 +93,12 @@ class Keeper:
 
     def save(self, lineage: Lineage, learner: Learner, purpose: Purpose) -> CheckpointManifest | None:
         """Write a checkpoint; HEAD stays. None: the disk is full and a stop is asked."""
-        began = time.monotonic()
         tensors, state = learner.capture()
         state["committing"] = [entry.job for entry in lineage.awaiting]
 
         def write() -> CheckpointManifest:
-            return self.store.save(
+            began = time.monotonic()
+            manifest = self.store.save(
                 step=lineage.step,
                 tokens=lineage.tokens,
                 lineage=lineage.id,
@@ -103,14 +110,15 @@ class Keeper:
                 identity=lineage.identity,
                 published_step=lineage.published_step,
             )
+            self._cost_s = time.monotonic() - began
+            return manifest
 
         size = self._checkpoint_bytes or learner.checkpoint_bytes()
         manifest = self._room.write(size, purpose, self._home.checkpoints, write)
         if manifest is not None:
-            self._cost_s = time.monotonic() - began
             # the optimizer has no moments before its first step, so that the first checkpoint says too little
             self._checkpoint_bytes = max(_bytes(manifest.files), learner.checkpoint_bytes())
-            self._tell_cost(learner)
+            self.tell_cost(learner)
         return manifest
 
     def write_version(self, lineage: Lineage, learner: Learner, kind: VersionKind) -> VersionManifest | None:
@@ -134,18 +142,13 @@ class Keeper:
         manifest = self._room.write(size, "publish", self._home.versions, write)
         if manifest is not None:
             self._version_bytes = _bytes(manifest.files)
-            self._tell_cost(learner)
+            self.tell_cost(learner)
         return manifest
 
     def move_head(self, lineage: Lineage, checkpoint: str | None, version: int | None) -> bool:
-        """Replace HEAD; being bookkeeping, it may draw on the reserve. False: the disk is full and a stop is asked."""
+        """Replace HEAD. False: the disk is full and a stop is asked."""
         head = Head(lineage.id, checkpoint, version, datetime.now(UTC))
-
-        def write() -> bool:
-            self._heads.replace(head)
-            return True
-
-        return self._room.write(HEAD_BYTES, "stop", self._home.head, write) or False
+        return self._bookkeep(self._home.head, lambda: self._heads.replace(head))
 
     def accept_checkpoint(self, lineage: Lineage, manifest: CheckpointManifest) -> None:
         """HEAD names this checkpoint: the jobs that awaited it are committed."""
@@ -158,11 +161,11 @@ class Keeper:
         self.store.retain(self._port.config().checkpoint.keep)
 
     def accept_version(self, lineage: Lineage, manifest: VersionManifest) -> None:
-        """HEAD names this version: let ``current`` name it too, and tell."""
+        """HEAD names this version: let ``current`` name it too, and tell. The next start does what a stop cut short."""
         jobs, lineage.unpublished = lineage.unpublished, []
         lineage.version, lineage.published_step = manifest.version, manifest.step
         self._published_at = time.monotonic()
-        repair_current(self._home, self._disk, self._heads.read())
+        self._bookkeep(self._home.current, lambda: repair_current(self._home, self._disk, self._heads.read()))
         self.tell_published(lineage, jobs)
         retain_versions(self._home, self._disk, self._port.config().publish.keep)
 
@@ -183,10 +186,20 @@ class Keeper:
             some = tuple(jobs[first : first + JOBS_TOLD])
             self._port.published(Published(lineage.version, lineage.published_step, some))
 
-    def _tell_cost(self, learner: Learner) -> None:
+    def tell_cost(self, learner: Learner) -> None:
+        """Tell what a checkpoint and a version take: as measured, or before the first as estimated."""
         self._port.cost(
             self._checkpoint_bytes or learner.checkpoint_bytes(), self._version_bytes or learner.version_bytes()
         )
+
+    def _bookkeep(self, path: Path, work: Callable[[], object]) -> bool:
+        """Do a small thing, which may draw on the reserve. False: the disk is full and a stop is asked."""
+
+        def write() -> bool:
+            work()
+            return True
+
+        return self._room.write(HEAD_BYTES, "stop", path, write) or False
 
 
 def _bytes(files: dict[str, FileDigest]) -> int:

@@ -67,7 +67,7 @@ class Reporter:
             self.enter(self._claimed, self._phase_before)
 
     def blocked(self, why: str | None, remedy: str | None = None) -> None:
-        """Training waits for something, or goes on."""
+        """Training waits for something, and this is what ends it; or None: it goes on."""
         self._blocked = (why, remedy) if why is not None else None
         self.tell()
 

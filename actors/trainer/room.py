@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from actors.trainer.port import Port, Stop
+from actors.trainer.staging import FULL
 from protocol.messages.disk import Purpose
 
 T = TypeVar("T")
+
+Blocked = Callable[[str | None, str | None], None]
+"""Is told why training waits and what ends it; None and None when it goes on."""
+
+REMEDY = "free space, or lower disk.refuse_below and: stokehold config reload"
 
 DISK_WAIT = 5.0
 """Seconds between two looks at a full disk."""
@@ -22,8 +27,7 @@ WRITE_LIMIT = 3600.0
 class Room:
     """Room on the disk, asked for before each write. What waits is in memory and loses nothing by waiting."""
 
-    def __init__(self, port: Port, blocked: Callable[[str | None], None]) -> None:
-        """``blocked`` is told why a write waits, and None when it goes on."""
+    def __init__(self, port: Port, blocked: Blocked) -> None:
         self._port = port
         self._blocked = blocked
 
@@ -42,14 +46,14 @@ class Room:
             why = self._attempt(size, "stop" if last else purpose, write)
             if not isinstance(why, _Full):
                 if waited:
-                    self._blocked(None)
+                    self._blocked(None, None)
                 return why
             if why.met:
                 self._port.write_failed(str(path), why.reason)
             if last:
                 return None
             waited = True
-            self._blocked(why.reason)
+            self._blocked(why.reason, REMEDY)
             self._port.beat("waiting for disk", DISK_WAIT * 10)
             self._port.wait(DISK_WAIT)
 
@@ -61,7 +65,7 @@ class Room:
             self._port.beat("saving", WRITE_LIMIT)
             return write()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             return _Full(os.strerror(error.errno), met=True)
         finally:

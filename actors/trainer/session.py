@@ -103,17 +103,22 @@ class Session:
 
     def _rest(self, empty: bool, release_device: bool) -> None:
         """Nothing to do now: make durable what is not; publish if the line is empty; let go of memory if asked."""
-        self._save()
+        saved = self._save()
         self._report.rest()
-        if empty and self._lineage is not None and self._lineage.behind:
-            learner, lineage = self._load()
-            self._keeper.publish(lineage, learner, "trained")
-            self._report.rest()
+        if empty and saved and not isinstance(self._port.wanted(), Stop):
+            self._publish_what_is_owed()
         if release_device and self._learner is not None:
             self._learner = None
             self._engine.release()
         self._loaded = None  # read again when there is work: an idle process need not hold it
         self._port.beat("idle", CLAIM_WAIT * 10)
+
+    def _publish_what_is_owed(self) -> None:
+        """Publish the state that the newest checkpoint holds, if no version does."""
+        if self._lineage is not None and self._lineage.behind:
+            learner, lineage = self._load()
+            self._keeper.publish(lineage, learner, "trained")
+            self._report.rest()
 
     def _save(self) -> bool:
         """Take a checkpoint if it would hold anything new. False: the disk is full and a stop is asked."""
@@ -145,6 +150,7 @@ class Session:
             learner = rebuild(self._home, self._engine, config, lineage, self._loaded)
         self._learner, self._lineage, self._loaded = learner, lineage, None
         self._report.lineage, self._report.device = lineage, str(learner.device)
+        self._keeper.tell_cost(learner)
         if lineage.checkpoint is None and not self._keeper.checkpoint(lineage, learner):
             raise NoRoom
         return learner, lineage

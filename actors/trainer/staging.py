@@ -27,6 +27,8 @@ TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 TORN = ".torn-"
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @dataclass(slots=True)
 class Stage:
@@ -114,11 +116,20 @@ def misfit(folder: Path, files: dict[str, FileDigest]) -> str | None:
 
 
 def discard(disk: Disk, folder: Path) -> None:
-    """Remove a folder so that no reader ever sees half of it under its name: renamed first, then deleted."""
+    """Remove a folder so that no reader ever sees half of it under its name: renamed first, then deleted.
+
+    Where a full disk has no room for the other name it goes without: its manifest first, so that half of it is torn.
+    """
     trash = folder.with_name(TRASH + folder.name)
     if trash.exists():
         disk.remove_tree(trash)
-    disk.rename(folder, trash)
+    try:
+        disk.rename(folder, trash)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        disk.unlink(folder / MANIFEST, missing_ok=True)
+        trash = folder
     disk.remove_tree(trash)
 
 

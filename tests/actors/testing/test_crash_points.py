@@ -14,6 +14,7 @@ from protocol.home import Home
 from protocol.messages.queue import Claimed
 from protocol.messages.trainer import ConsolidationResult
 from supervisor.durable import Disk
+from supervisor.testing.disks import FullDisk
 from tests.actors.testing.runs import Killed, new_home, outcome, run, settings, two
 from tests.actors.trainer.disks import SteppedDisk
 from tests.actors.trainer.fake_port import FakePort
@@ -78,3 +79,28 @@ def test_a_death_before_any_step(tmp_path: Path, method: str) -> None:
         assert found == expected, f"died before durable step {at}"
         assert not [path for path in home.root.rglob(".*") if path.name.startswith((".tmp-", ".trash-"))]
     assert at > 60, "the list of steps has shrunk: is the disk still used for all of them?"
+
+
+class TightDisk(FullDisk):
+    """Full from a step on, until somebody waits for it."""
+
+    def _sync(self, path: Path, flags: int) -> None:
+        """See :class:`MortalDisk`."""
+
+
+def test_a_disk_full_at_any_step_is_waited_for(tmp_path: Path) -> None:
+    config = settings()
+    undisturbed = new_home(tmp_path / "control")
+    live(undisturbed, config, two(undisturbed), MortalDisk(NEVER))
+    expected = outcome(undisturbed)
+    at, met = 0, True
+    while met:
+        at += 1
+        home = new_home(tmp_path / f"home{at}")
+        disk = TightDisk(full_at=at)
+        port = Evening(config, two(home))
+        port.wait = lambda seconds, disk=disk: disk.make_room()  # type: ignore[misc]
+        run(home, port, disk)
+        assert outcome(home) == expected, f"full from durable step {at} on"
+        met = len(disk.steps) >= at
+    assert at > 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,9 @@ from actors.trainer.shelf import Shelf
 from protocol.home import Home
 from protocol.messages.queue import Committed, Published
 from protocol.messages.trainer import ConsolidationResult, Progress
+from supervisor.durable import Disk
 from supervisor.testing.disks import FullDisk
-from tests.actors.testing.runs import STEPS, After, control, new_home, outcome, run, settings, two
+from tests.actors.testing.runs import STEPS, After, Killed, control, new_home, outcome, run, settings, two
 from tests.actors.trainer.fake_port import FakePort, put
 
 
@@ -110,6 +113,33 @@ def test_a_full_disk_is_waited_for(home: Home) -> None:
     assert any(step.blocked for step in port.steps)
     assert port.steps[-1].blocked is None
     assert outcome(home)[1] == [("a", 2), ("b", 2)]
+
+
+class Headless(Disk):
+    """HEAD cannot be replaced."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def replace(self, path: Path, data: bytes, mode: int = 0o644) -> None:
+        if path.name == "HEAD":
+            raise self.error
+        super().replace(path, data, mode)
+
+
+def test_what_was_saved_and_never_became_head_gives_its_room_back(home: Home) -> None:
+    run(home, FakePort(settings(), [put(home, "a", [{"text": "x"}])]))
+    before = [entry.name for entry in Shelf(home).entries()]
+    port = FakePort(settings(), [put(home, "b", [{"text": "y"}])])
+    port.asks = lambda job: Stop() if port.waits else None
+    run(home, port, Headless(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    assert [entry.name for entry in Shelf(home).entries()] == before, "when a stop gives it up"
+    assert {one.step for one in versions(home)} == {0, 2}, "what no checkpoint holds is not published"
+    with pytest.raises(Killed):
+        run(home, FakePort(settings(), port.awaiting), Headless(Killed()))
+    assert len(Shelf(home).entries()) == len(before) + 1
+    run(home, FakePort(settings(), asks=lambda job: Stop()))
+    assert [entry.name for entry in Shelf(home).entries()] == before, "at the next start"
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
