@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install -q --progress-bar on "$$(grep '^torch==' constraints.txt)"
 	@echo "3/3 transformers, the tools for tests, stokehold itself"
 	@$(PIP) install -q -c constraints.txt --config-settings editable_mode=compat -e ".[train,test,lint]"
+	@$(BIN)/python -m compileall -q actors protocol supervisor  # the first command is as quick as the second
 	@touch $@
 
 run: $(STAMP)
