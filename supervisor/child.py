@@ -181,9 +181,10 @@ class _Child:
         self._cell.phase = Phase.RUNNING
         self._outbox.put(wire.Acked(self._cell.bound, self._cell.overflow))
 
-    def ending(self, incarnation: Incarnation, reason: Reason) -> None:
+    def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         self._cell.phase = Phase.STOPPING
         self._outbox.put(wire.Ending(wire.sendable(reason)))
+        return False  # not in this process
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
         self._ended.set()

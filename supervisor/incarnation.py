@@ -39,10 +39,11 @@ class Keeper(Protocol):
     def acked(self, incarnation: Incarnation) -> None:
         """Its ``on_start`` returned: it serves its mailbox now."""
 
-    def ending(self, incarnation: Incarnation, reason: Reason) -> None:
+    def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         """It will end with this reason and takes no more messages. From here on calls to its name fail at once.
 
         Calls that it holds are settled after this, with ``cell.refusal()``, which now says restarting or stopping.
+        True: as things are, another incarnation follows.
         """
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:

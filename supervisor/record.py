@@ -9,7 +9,7 @@ from supervisor.errors import BootRefused
 from supervisor.mailbox import Cell, Phase
 from supervisor.reasons import Killed, Reason, StartFailed, is_clean
 from supervisor.reports import report_crash, report_lifecycle
-from supervisor.spec import ChildSpec, SupervisorSpec
+from supervisor.spec import ChildSpec, SupervisorSpec, names_in
 
 if TYPE_CHECKING:
     from supervisor.incarnation import Incarnation
@@ -64,8 +64,12 @@ class ChildRecord:
         self.spec = spec
         self.supervisor_id = supervisor_id
         self.runtime = runtime
-        self.cell: Cell = runtime.registry.declare(spec.id)
-        self.cell.phase = Phase.DECLARED
+        # All names below as well, from now on: what is said to an actor before its supervisor comes to it waits for it.
+        for name in names_in(spec):
+            cell = runtime.registry.declare(name)
+            if cell.phase is not Phase.RESTARTING:
+                cell.phase = Phase.DECLARED
+        self.cell: Cell = runtime.cell(spec.id)
         if isinstance(spec, SupervisorSpec):
             # Supervisors take requests by SupervisorRef; a message to their name is a dead letter.
             self.cell.bound = 0
@@ -129,10 +133,17 @@ class ChildRecord:
         self._enter(Phase.RESTARTING if fate == "again" else Phase.STOPPING)
 
     def settle_stopped(self, why: str) -> None:
-        """It has ended for good, or until somebody starts it by hand."""
+        """It has ended for good, or until somebody starts it by hand; and so have all names below it."""
         self.status = Status.STOPPED
         self.exit = None
-        self.cell.bury(why)
+        for name in names_in(self.spec):
+            if name == self.id or name not in self.runtime.children:
+                self.runtime.cell(name).bury(why)
+
+    def settle_waiting(self) -> None:
+        """It has ended with its supervisor, and comes back with it."""
+        self.exit = None
+        self.cell.phase = Phase.RESTARTING
 
     # -- told by the incarnation
 
@@ -149,15 +160,16 @@ class ChildRecord:
             report_lifecycle(self, "started")
             self._tell_supervisor()
 
-    def ending(self, incarnation: Incarnation, reason: Reason) -> None:
+    def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         if incarnation is not self.incarnation:
-            return
+            return False
         again = self.fate == "again" or (self.fate == "own" and self._restarts_after(reason))
         self._enter(Phase.RESTARTING if again else Phase.STOPPING)
         if self.fate == "own":
             self.status = Status.EXITED
         if not is_clean(reason) and not self._is_expected(reason, again):
             report_crash(self, incarnation, reason, will_restart=again)
+        return again
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
         if incarnation is not self.incarnation:

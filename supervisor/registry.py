@@ -41,6 +41,10 @@ class Registry:
         cell = self._known[name] = self.cell(name)
         return cell
 
+    def knows(self, name: str) -> bool:
+        """Whether a child of this name exists, running or not."""
+        return name in self._known
+
     def forget(self, name: str) -> None:
         """The child of this name is gone for good."""
         cell = self._known.pop(name, None)

@@ -196,7 +196,7 @@ async def _start_child(supervisor: Supervisor, spec: ChildSpec | SupervisorSpec)
     if known is not None:
         raise (AlreadyStarted if known.alive else AlreadyPresent)(f"{spec.id} is already a child of this supervisor")
     for name in names_in(spec):
-        if name in supervisor.runtime.children or name in supervisor.runtime.stuck:
+        if supervisor.runtime.is_taken(name) and name not in supervisor.free_names(spec.id):
             raise AlreadyStarted(f"the name {name} is taken in this tree")
     child = supervisor.add(spec)
     if not await supervisor.start_one(child, retried=False) and supervisor.stopping is None:

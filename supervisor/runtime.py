@@ -13,6 +13,7 @@ from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down, Inject
 from supervisor.reasons import Reason
 from supervisor.registry import Registry
+from supervisor.spec import names_in
 from supervisor.stream import EventStream, Subscription
 
 if TYPE_CHECKING:
@@ -57,11 +58,16 @@ class TreeRuntime:
         child.cell.put_system(Inject(error))
 
     def drop(self, child: ChildRecord, *, for_good: bool = True) -> None:
-        """The child is known no more; its name neither, if it went for good."""
+        """The child is known no more; the names of its specification neither, if it went for good."""
         if self.children.get(child.id) is child:
             del self.children[child.id]
             if for_good:
-                self.registry.forget(child.id)
+                for name in names_in(child.spec):
+                    self.registry.forget(name)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a child of this name exists, also one whose supervisor does not run at the moment, or is stuck."""
+        return self.registry.knows(name) or name in self.children or name in self.stuck
 
     # -- Surroundings
 

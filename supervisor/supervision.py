@@ -7,7 +7,7 @@ another by one task; requests are served between any two, also in the middle of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,7 +17,7 @@ from supervisor.intensity import Intensity
 from supervisor.reasons import Killed, Reason, Shutdown, StartFailed, crash_of, is_clean
 from supervisor.record import ChildRecord, Status, needs_restart
 from supervisor.reports import describe, report_lifecycle
-from supervisor.spec import ChildSpec, CoolDown, OnGiveUp, SupervisorSpec
+from supervisor.spec import ChildSpec, CoolDown, OnGiveUp, SupervisorSpec, names_in
 from supervisor.steps import Steps
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ class Supervisor(Steps):
         self.gave_up = False
         self._intensity = Intensity(spec.intensity, spec.period)
         self._exits: deque[ChildRecord] = deque()
-        self._own = frozenset(child.id for child in spec.children)
+        self._own = {child.id: child for child in spec.children}
         self._ending = False
+        self._returns = False
+        """Whether another incarnation of this supervisor follows, as far as is known; set when the end begins."""
         self._over = False
         self._task: object = None
 
@@ -108,7 +110,7 @@ class Supervisor(Steps):
     def _begin_end(self, reason: Reason) -> None:
         if not self._ending:
             self._ending = True
-            self.keeper.ending(self, reason)
+            self._returns = self.keeper.ending(self, reason)
         while self.requests:
             self.requests.popleft().refuse_stopping(self.spec.id)
 
@@ -151,12 +153,16 @@ class Supervisor(Steps):
         return None
 
     async def _stop_children(self, reason: Reason) -> None:
-        """End all children, one at a time, in reverse start order (``terminate_children/2``)."""
+        """End all children, one at a time, in reverse start order (``terminate_children/2``).
+
+        To those who call and cast, the end of a child that will be there again after our own restart is a restart.
+        """
         ask = reason if isinstance(reason, Shutdown) else Shutdown()
         self.pending.clear()
         for child in reversed(list(self.children.values())):
-            await self.end_one(child, ask, "final")
-            self.let_go(child, for_good=child.id not in self._own)
+            returns = self._returns and child.id in self._own
+            await self.end_one(child, ask, "again" if returns else "final")
+            self.let_go(child, returns=returns)
 
     # -- children
 
@@ -166,13 +172,20 @@ class Supervisor(Steps):
         self.children[spec.id] = self.runtime.children[spec.id] = child
         return child
 
-    def let_go(self, child: ChildRecord, *, for_good: bool = True) -> None:
-        """Have this child no more. Its name is kept until it ends, if it is stuck, or if it comes back with us."""
+    def let_go(self, child: ChildRecord, *, returns: bool = False) -> None:
+        """Have this child no more. Its name stays ours if we would start it again after a restart, or until it ends."""
         self.pending.pop(child.id, None)
         self.children.pop(child.id, None)
         if not child.alive:
-            child.settle_stopped("not running")
-            self.runtime.drop(child, for_good=for_good)
+            if returns:
+                child.settle_waiting()
+            else:
+                child.settle_stopped("not running")
+            self.runtime.drop(child, for_good=child.id not in self._own)
+
+    def free_names(self, id: str) -> Collection[str]:
+        """The names that are ours although no child of this id exists: those of one that was deleted."""
+        return () if id in self.children or id not in self._own else set(names_in(self._own[id]))
 
     def policy(self, child: ChildRecord) -> OnGiveUp:
         """What happens when this child makes the supervisor give up."""

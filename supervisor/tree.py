@@ -111,8 +111,9 @@ class Tree:
         self._record.acked(self._root)
         self._wake()
 
-    def ending(self, incarnation: object, reason: Reason) -> None:
-        self._record.ending(self._root, reason)
+    def ending(self, incarnation: object, reason: Reason) -> bool:
+        self._record.leave("final")
+        return self._record.ending(self._root, reason)
 
     def ended(self, incarnation: object, reason: Reason) -> None:
         self._ended = reason

@@ -190,10 +190,12 @@ async def test_casts_to_an_actor_that_the_boot_has_not_come_to_wait_for_it() -> 
         async def on_start(self) -> None:
             self.context.ref("late").cast(Put(1))
 
-    late = Counter()
-    spec = SupervisorSpec("root", [ChildSpec("early", Early), ChildSpec("late", lambda: late)])
-    async with open_tree(spec) as tree:
-        assert await tree.ref("late").call(GetAll()) == [1]
+    beside = [ChildSpec("early", Early), ChildSpec("late", lambda: late)]
+    below = [ChildSpec("early", Early), SupervisorSpec("s", [SupervisorSpec("t", [ChildSpec("late", lambda: late)])])]
+    for children in (beside, below):
+        late = Counter()
+        async with open_tree(SupervisorSpec("root", children)) as tree:
+            assert await tree.ref("late").call(GetAll()) == [1]
 
 
 async def test_a_poison_message_does_not_sit_at_the_head_for_ever() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import anyio
 import pytest
 
@@ -85,6 +88,30 @@ async def test_a_name_is_unique_in_the_whole_tree() -> None:
             await tree.supervisor("s").start_child(ChildSpec("a", Counter))
         with pytest.raises(AlreadyStarted):
             await tree.supervisor("s").start_child(SupervisorSpec("t", [ChildSpec("a", Counter)]))
+
+
+async def test_the_names_of_a_subtree_that_does_not_run_are_not_free() -> None:
+    """Two actors of one name would share one mailbox."""
+    below = SupervisorSpec("s", [SupervisorSpec("t", [ChildSpec("a", Counter)])])
+    async with open_tree(SupervisorSpec("root", [below, SupervisorSpec("other")])) as tree:
+        await tree.supervisor("root").terminate_child("s")
+        with pytest.raises(AlreadyStarted):
+            await tree.supervisor("other").start_child(ChildSpec("a", Counter))
+        await tree.supervisor("root").delete_child("s")
+        with pytest.raises(AlreadyStarted):
+            await tree.supervisor("other").start_child(ChildSpec("a", Counter))
+        await tree.supervisor("root").start_child(below)
+        assert await tree.ref("a").call(GetAll()) == []
+
+
+async def test_names_that_came_and_went_leave_nothing_behind() -> None:
+    async with open_tree(SupervisorSpec("root")) as tree:
+        root = tree.supervisor("root")
+        await root.start_child(SupervisorSpec("s", [ChildSpec("a", Counter)]))
+        left = [weakref.ref(tree.ref(name).cell) for name in ("s", "a")]
+        await root.terminate_child("s")
+        await root.delete_child("s")
+        await eventually(lambda: gc.collect() >= 0 and not any(cell() for cell in left))
 
 
 async def test_a_child_that_fails_to_start_is_discarded_and_the_supervisor_lives() -> None:

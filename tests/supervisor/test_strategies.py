@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from supervisor import ChildSpec, Shutdown, SupervisorSpec, Tree, open_tree
-from supervisor.testing import EventLog, Gate, GatedActor, eventually, settle
-from tests.supervisor.helpers import Counter, Fail, GetAll, Put
+from supervisor import ChildSpec, CoolDown, NotRunning, Restarting, Shutdown, SupervisorSpec, Tree, open_tree
+from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, eventually, settle
+from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put
 
 pytestmark = pytest.mark.anyio
 
@@ -144,6 +144,42 @@ async def test_escalation_restarts_a_permanent_supervisor_with_all_below_and_cou
         assert await _incarnations(tree, "inner") == {"a": 2, "b": 2}
         tree.ref("b").cast(Fail())
         assert (await tree.wait()).exit_code == 1
+
+
+async def test_a_restart_of_the_supervisor_is_a_restart_to_those_who_call_and_cast() -> None:
+    """Casts to its children are kept, as over a restart of their own."""
+    clock, gate = VirtualClock(), Gate()
+    inner = SupervisorSpec("inner", [ChildSpec("a", Counter), ChildSpec("b", lambda: GatedActor(gate))], intensity=0)
+    spec = SupervisorSpec("root", [inner], intensity=0, on_give_up=CoolDown(1))
+    async with open_tree(spec, clock=clock) as tree:
+        held = tree.ref("a").request(Hold(), timeout=60)
+        await settle()
+        tree.ref("a").cast(Put(1))
+        tree.inject_fault("b", ValueError("x"))
+        await clock.advance(5)  # the limit of the handler that holds
+        with pytest.raises(Restarting):
+            await held
+        assert tree.view().children[0].status == "cooling down"
+        tree.ref("a").cast(Put(2))
+        with pytest.raises(Restarting):
+            await tree.ref("a").call(GetAll())
+        await clock.advance(1)
+        await settle()
+        assert await tree.ref("a").call(GetAll()) == [1, 2]
+        assert tree.dead_letters == {}
+
+
+async def test_casts_to_those_below_a_supervisor_that_does_not_come_back_die() -> None:
+    clock = VirtualClock()
+    inner = SupervisorSpec("inner", [ChildSpec("a", Counter), ChildSpec("b", Counter)], intensity=0)
+    async with open_tree(SupervisorSpec("root", [inner], on_give_up=CoolDown(1), intensity=0), clock=clock) as tree:
+        tree.ref("b").cast(Fail())
+        await settle()
+        tree.ref("a").cast(Put(1))
+        await tree.supervisor("root").terminate_child("inner")
+        assert tree.dead_letters == {"not running": 1}
+        with pytest.raises(NotRunning):
+            await tree.ref("a").call(GetAll())
 
 
 @pytest.mark.parametrize("restart", ["transient", "temporary"])
