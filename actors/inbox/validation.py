@@ -180,20 +180,15 @@ def check_file(
 
 
 def why_refused(checked: Checked, on_bad_line: str) -> str | None:
-    """Return why a file that was read must be refused, or None if it can be trained on.
+    """Return why a file that was read must be refused, or None if it can be trained on. The lines tell the rest.
 
     ``on_bad_line`` is the setting ``data.on_bad_line``.
     """
     if checked.rows == 0:
-        return f"no row to train on{_first(checked)}" if checked.bad else "no row to train on: the file is empty"
+        return "no row to train on" if checked.bad else "no row to train on: the file is empty"
     if checked.bad and on_bad_line == "refuse":
-        return f"{checked.bad} of {checked.bad + checked.rows} rows cannot be trained on{_first(checked)}"
+        return f"{checked.bad} of {checked.bad + checked.rows} rows cannot be trained on"
     return None
-
-
-def _first(checked: Checked) -> str:
-    first = checked.bad_lines[0]
-    return f"; line {first.line}: {first.reason}"
 
 
 def _unfit(error: OSError) -> Unfit | None:

@@ -203,8 +203,7 @@ class Session:
         index = payload.index
         bad = index.refused - len(claimed.refused_lines)
         if bad and settings.data.on_bad_line == "refuse":
-            reason = f"{bad} rows cannot be trained on; line {index.bad[0].line}: {index.bad[0].reason}"
-            self._port.refused(claimed.id, reason, tuple(index.bad))
+            self._port.refused(claimed.id, f"{bad} rows cannot be trained on", tuple(index.bad))
             return None
         if not len(index) and not index.held_out:
             self._port.refused(claimed.id, "no row of it can be trained on", tuple(index.bad))

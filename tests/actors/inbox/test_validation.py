@@ -64,14 +64,15 @@ def test_bad_lines_are_named_by_their_number_in_the_file(tmp_path: Path) -> None
         (3, "not valid JSON"),
         (5, "not UTF-8"),
     ]
-    assert (why_refused(checked, "refuse") or "").startswith("2 of 4 rows cannot be trained on; line 3: not valid JSON")
+    assert why_refused(checked, "refuse") == "2 of 4 rows cannot be trained on"
     assert why_refused(checked, "skip") is None
 
 
 def test_utf_16_is_refused(tmp_path: Path) -> None:
     checked = check(made(tmp_path, GOOD.decode().encode("utf-16")))
     assert checked.rows == 0
-    assert "not UTF-8: byte 0xff in column 1" in (why_refused(checked, "skip") or "")
+    assert why_refused(checked, "skip") == "no row to train on"
+    assert checked.bad_lines[0].reason == "not UTF-8: byte 0xff in column 1"
 
 
 def test_only_the_first_bad_lines_are_kept_and_all_are_counted(tmp_path: Path) -> None:

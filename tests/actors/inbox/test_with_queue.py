@@ -67,6 +67,7 @@ async def test_good_files_stand_in_their_lines_and_bad_ones_in_failed_with_their
         assert (home.line("normal") / "good.jsonl").read_bytes() == ROW
         report = json.loads((home.failed / "bad.jsonl.error.json").read_bytes())
         assert report["lines"] == [2, 4]
+        assert report["reason"].count("line 2: ") == report["reason"].count("line 4: ") == 1
         assert (home.failed / "table.csv").exists()
         assert "does not end in .jsonl" in json.loads((home.failed / "table.csv.error.json").read_bytes())["reason"]
         await eventually(lambda: board.inbox_files == 0)
