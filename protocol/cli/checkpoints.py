@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import stat
 from collections.abc import Iterator
@@ -81,6 +80,8 @@ def _trouble(path: Path, digest: FileDigest, *, thorough: bool) -> str | None:
         if found.st_size != digest.bytes:
             return f"has {found.st_size:,} bytes, its manifest says {digest.bytes:,}"
         if thorough:
+            import hashlib
+
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest.sha256:
                     return "its SHA-256 is not that of the manifest"

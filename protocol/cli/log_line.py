@@ -23,6 +23,7 @@ def told(line: str) -> str:
     moment = paint(_moment(str(record.pop("ts", ""))), "dim")
     level = str(record.pop("level", "info"))
     actor = clean(str(record.pop("actor", "")))
+    record.pop("topic", None)  # of the event stream; the event itself tells as much
     said = clean(str(record.pop("event", "")))
     long = [str(record.pop(name)) for name in _TEXT_WITH_LINES if record.get(name)]
     who = f"{actor}: " if actor else ""

@@ -9,7 +9,7 @@ from protocol.cli.paint import clean, count, duration, paint
 from protocol.cli.place import find_place
 from protocol.cli.plain import print_json, read
 
-_COLOURS = {"running": "green", "starting": "yellow", "restarting": "yellow", "cooling_down": "yellow"}
+_COLOURS = {"running": "green", "starting": "yellow", "restarting": "yellow", "cooling down": "yellow"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +23,9 @@ def run(options: argparse.Namespace) -> int:
         print_json(tree)
         return 0
     drawn = list(_rows(tree, "", ""))
-    width = max(len(name) for name, _ in drawn)
+    widths = max(len(name) for name, _ in drawn), max(len(node["status"]) for _, node in drawn)
     for name, node in drawn:
-        print(_line(name, width, node).rstrip())
+        print(_line(name, widths, node).rstrip())
     return 0
 
 
@@ -38,10 +38,11 @@ def _rows(node: dict[str, Any], here: str, below: str) -> list[tuple[str, dict[s
     return rows
 
 
-def _line(name: str, width: int, node: dict[str, Any]) -> str:
-    status = node["status"].replace("_", " ")
-    text = paint(f"{name:<{width}}", "bold") if node["kind"] == "supervisor" else f"{name:<{width}}"
-    text += f"  {paint(f'{status:<12}', _COLOURS.get(node['status'], 'red'))}"
+def _line(name: str, widths: tuple[int, int], node: dict[str, Any]) -> str:
+    status = node["status"]
+    padded = f"{name:<{widths[0]}}"
+    text = paint(padded, "bold") if node["kind"] == "supervisor" else padded
+    text += f"  {paint(f'{status:<{widths[1]}}', _COLOURS.get(status, 'red'))}  "
     facts = []
     if node["pid"] is not None:
         facts.append(f"pid {node['pid']}")

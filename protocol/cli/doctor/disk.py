@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from protocol.cli.doctor.finding import Finding
 from protocol.cli.paint import size
-from protocol.config import DiskSection
-from protocol.home import Home
 from protocol.quick import Failed, NoDaemon, ask
-from protocol.settings import ConfigError, load
+
+if TYPE_CHECKING:
+    from protocol.home import Home
 
 FEW_INODES = 10_000
 
@@ -18,8 +18,7 @@ FEW_INODES = 10_000
 def check(home: Home) -> list[Finding]:
     """Is there room? The floors are the running daemon's, else those of the home's file, else the defaults."""
     space = os.statvfs(home.root)
-    floors = _floors(home)
-    found = [judge(space.f_bavail * space.f_frsize, floors.refuse_below, floors.warn_below)]
+    found = [judge(space.f_bavail * space.f_frsize, *_floors(home))]
     if space.f_files > 0 and space.f_favail < FEW_INODES:
         found.append(Finding("warning", f"only {space.f_favail:,} inodes are free", "delete many small files there"))
     return found
@@ -35,12 +34,21 @@ def judge(free: int, refuse_below: int, warn_below: int) -> Finding:
     return Finding("ok", f"{size(free)} free; work stops below {size(refuse_below)}")
 
 
-def _floors(home: Home) -> DiskSection:
+def _floors(home: Home) -> tuple[int, int]:
+    """Return ``disk.refuse_below`` and ``disk.warn_below``."""
     try:
-        shown: dict[str, Any] = ask(home.socket, "ControlSocket", {"type": "show_config"})
+        shown = ask(home.socket, "ControlSocket", {"type": "show_config"})["values"]["disk"]
+        return shown["refuse_below"], shown["warn_below"]
     except (NoDaemon, Failed):
-        try:
-            return load(home.settings if home.settings.exists() else None).config.disk
-        except ConfigError:
-            return DiskSection()
-    return DiskSection(**shown["values"]["disk"])
+        return _configured(home)
+
+
+def _configured(home: Home) -> tuple[int, int]:
+    from protocol.config import DiskSection
+    from protocol.settings import ConfigError, load
+
+    try:
+        disk = load(home.settings if home.settings.exists() else None).config.disk
+    except ConfigError:
+        disk = DiskSection()
+    return disk.refuse_below, disk.warn_below

@@ -40,15 +40,13 @@ def judge(instances: int, watches: int, used: int) -> Finding:
 
 def _used() -> int:
     """Count this user's inotify instances in the processes that can be looked into."""
-    used = 0
-    for process in Path("/proc").iterdir():
-        if not process.name.isdecimal():
-            continue
+    used, user = 0, os.getuid()
+    for process in os.listdir("/proc"):  # noqa: PTH208, thousands of paths as text cost a fifth of those as objects
+        folder = f"/proc/{process}/fd"
         try:
-            if process.stat().st_uid != os.getuid():
-                continue
-            for descriptor in (process / "fd").iterdir():
-                used += str(descriptor.readlink()) == "anon_inode:inotify"
+            if process.isdecimal() and os.stat(folder).st_uid == user:  # noqa: PTH116
+                for number in os.listdir(folder):  # noqa: PTH208
+                    used += os.readlink(f"{folder}/{number}") == "anon_inode:inotify"  # noqa: PTH115
         except OSError:  # ended meanwhile, or not ours to look into
             continue
     return used

@@ -6,6 +6,7 @@ start time (``supervisor/custody.py`` writes it). An owner that no longer runs h
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,21 +37,22 @@ def check() -> list[Finding]:
 
 def _left() -> Iterator[tuple[int, str]]:
     namespace = str((_PROC / "self/ns/pid").stat().st_ino)
-    for process in _PROC.iterdir():
-        if not process.name.isdecimal():
+    for process in os.listdir(_PROC):  # noqa: PTH208, thousands of paths as text cost a fifth of those as objects
+        if not process.isdecimal():
             continue
         try:
-            environment = (process / "environ").read_bytes()
-            command = (process / "cmdline").read_bytes()
-            if _ended(process):
+            with open(f"/proc/{process}/environ", "rb") as file:  # noqa: PTH123
+                environment = file.read()
+            if TAG not in environment or _ended(_PROC / process):
                 continue
+            command = (_PROC / process / "cmdline").read_bytes()
         except OSError:  # ended meanwhile, or another user's
             continue
-        tag = next((entry[len(TAG) :].decode() for entry in environment.split(b"\0") if entry.startswith(TAG)), None)
-        match tag.split(".") if tag else ():
+        tag = next((entry[len(TAG) :].decode() for entry in environment.split(b"\0") if entry.startswith(TAG)), "")
+        match tag.split("."):
             # A pid of another namespace means nothing here.
             case [space, owner, started, _] if space == namespace and not _runs(int(owner), int(started)):
-                yield int(process.name), command.replace(b"\0", b" ").decode(errors="replace").strip()
+                yield int(process), command.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def _runs(pid: int, started: int) -> bool:

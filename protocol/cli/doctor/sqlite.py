@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
+from _sqlite3 import sqlite_version  # the module around it takes ten times as long to import
 
 from protocol.cli.doctor.finding import Finding
 
 
 def check() -> list[Finding]:
     """Is this SQLite one that has the race?"""
-    return [judge(sqlite3.sqlite_version_info)]
+    major, minor, patch = map(int, sqlite_version.split("."))
+    return [judge((major, minor, patch))]
 
 
 def judge(version: tuple[int, int, int]) -> Finding:

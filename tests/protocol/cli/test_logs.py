@@ -25,7 +25,7 @@ def log(home: Home) -> Home:
     (home.logs / "stokehold.log.10").write_text("".join(record(f"old {n}") + "\n" for n in range(15)))
     (home.logs / "stokehold.log.2").write_text("".join(record(f"old {n}") + "\n" for n in range(15, 20)))
     (home.logs / "other.log").write_text("not ours\n")
-    (home.logs / "stokehold.log").write_text(record("new", job="01j", text="two words") + "\n")
+    (home.logs / "stokehold.log").write_text(record("new", topic="queue", job="01j", text="two words") + "\n")
     return home
 
 

@@ -51,6 +51,7 @@ def test_status_takes_the_standard_library_path(
         ["config", "show"],
         ["consolidate"],
         ["queue", "show", "a.jsonl"],
+        ["doctor"],
     ],
     ids=" ".join,
 )
@@ -58,6 +59,17 @@ def test_other_reading_commands_load_nothing_heavy(
     run: Run, home: Home, daemon: subprocess.Popen[bytes], words: list[str]
 ) -> None:
     assert not imported(run, *words, "--home", home.root) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words", [["tree"], ["queue", "list"], ["history"], ["config", "show"], ["consolidate"], ["logs"]], ids=" ".join
+)
+def test_what_prints_plain_data_does_without_the_types(
+    run: Run, home: Home, daemon: subprocess.Popen[bytes], words: list[str]
+) -> None:
+    """Importing msgspec alone takes as long as all the rest."""
+    (home.logs / "stokehold.log").touch()
+    assert "msgspec" not in imported(run, *words, "--home", home.root)
 
 
 @pytest.mark.parametrize(
