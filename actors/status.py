@@ -149,7 +149,7 @@ def _trouble(seen: _Seen) -> Trouble | None:
         return Trouble("trainer starting", "stokehold status")
     if seen.board.queue.processing:
         # Trained and awaiting its checkpoint; or interrupted, and then the gate must let it be claimed again.
-        return _gate_trouble(msgspec.structs.replace(seen.gate, stop_after_file=False))
+        return _gate_trouble(msgspec.structs.replace(seen.gate, stop_after_file=False, lease_wanted=None))
     return _gate_trouble(seen.gate) or Trouble("the trainer is taking the next file", "stokehold status")
 
 
@@ -165,6 +165,8 @@ def _gate_trouble(gate: GateView) -> Trouble | None:
         return Trouble(gate.device, "end that process, or wait: stokehold status")
     if gate.stop_after_file:
         return Trouble("stopping after the file that was running", "stokehold resume")
+    if gate.lease_wanted:
+        return Trouble(f"{gate.lease_wanted} comes before the next file", "it goes on by itself; stokehold status")
     return None
 
 

@@ -1,7 +1,8 @@
 """Consolidator: asks for the maintenance lease when the night's work is due, has it done, and remembers the outcome.
 
-It never works while anything waits: the lease is granted only with inbox, queue and ``processing/`` empty. The work
-runs in the training process, all or nothing; whatever goes wrong, the old model stays and the lease goes back.
+It never works while anything waits: the lease is granted only with inbox, queue and ``processing/`` empty; or, if that
+has been waited for in vain for ``consolidation.force_after``, between two files. The work runs in the training process,
+all or nothing; whatever goes wrong, the old model stays and the lease goes back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from anyio import to_thread
 
 from actors.board import Board
 from actors.consolidator.memory import promoted_at, recall, remember
-from actors.consolidator.schedule import Plan, day_of, due, next_due
+from actors.consolidator.schedule import Plan, day_of, due, next_due, overdue
 from actors.settings_store import ConfigStore
 from actors.status import CONSOLIDATOR_LEASE
 from protocol.home import Home
@@ -29,6 +30,7 @@ from supervisor import (
     Disk,
     HandlerFailed,
     NotRunning,
+    Pending,
     Reason,
     Reply,
     Restarting,
@@ -47,6 +49,8 @@ EAGER = 1.0
 """Seconds between two requests of the lease while a person waits for it."""
 LEASE_PATIENCE = 120.0
 """Seconds that QueueManager and InboxWatcher have to answer for the lease: a scan of a million files takes a while."""
+FILE_PATIENCE = 24 * 3600.0
+"""Seconds that the running file has to come to its end when the line is to be interrupted after it."""
 TRIES = 3
 """Training processes that may die of the work before the night's is given up."""
 WORK_PATIENCE = 24 * 3600.0
@@ -76,6 +80,8 @@ class Consolidator(Actor):
         """A task is under way: from the request of the lease to its return."""
         self._running = False
         """It has the lease."""
+        self._wish: Pending[Lease] | None = None
+        """The lease is asked for although files wait."""
         self._deaths = 0
         self._wanted: list[Reply[ConsolidationResult]] = []
 
@@ -142,7 +148,15 @@ class Consolidator(Actor):
         local = self.context.clock.local()
         if self._waiting() or (settings.enabled and due(self._plan, local, settings.after)):
             self._begin()
+        if self._wish is not None and not self._is_overdue():
+            self._wish.cancel()
         self._show()
+
+    def _is_overdue(self) -> bool:
+        """Whether the line has been waited for long enough, and is to be interrupted between two files."""
+        settings = self._store.current.consolidation
+        late = overdue(self._plan, self.context.clock.local(), settings.after).total_seconds()
+        return settings.enabled and 0 < settings.force_after <= late
 
     def _begin(self) -> None:
         if not self._asking:
@@ -161,7 +175,7 @@ class Consolidator(Actor):
         self.context.self_ref.cast(_Worked(result))
 
     async def _try(self) -> ConsolidationResult | None:
-        lease = await self._lease()
+        lease = await self._lease(between_files=self._is_overdue())
         if not lease.granted:
             return None
         self._running = True
@@ -207,11 +221,16 @@ class Consolidator(Actor):
             await self._return(lease)
         self.context.self_ref.cast(_Worked(None))
 
-    async def _lease(self) -> Lease:
+    async def _lease(self, *, between_files: bool = False) -> Lease:
+        request = RequestLease(CONSOLIDATOR_LEASE, between_files)
+        asked = self.context.ref(QUEUE).request(request, timeout=FILE_PATIENCE if between_files else LEASE_PATIENCE)
+        self._wish = asked if between_files else None
         try:
-            return await self.context.ref(QUEUE).call(RequestLease(CONSOLIDATOR_LEASE), timeout=LEASE_PATIENCE)
+            return await asked
         except CallFailed as error:
             return Lease(token="", granted=False, reason=str(error))
+        finally:
+            self._wish = None
 
     async def _return(self, lease: Lease) -> None:
         """Give the lease back; nothing is trained before that has succeeded."""

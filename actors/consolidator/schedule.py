@@ -37,6 +37,14 @@ def due(plan: Plan, now: datetime, after: str) -> bool:
     return _is_another(today, plan.first_day) and (plan.last_day is None or _is_another(today, plan.last_day))
 
 
+def overdue(plan: Plan, now: datetime, after: str) -> timedelta:
+    """Return for how long consolidation has been due; nothing, if it is not."""
+    if not due(plan, now, after):
+        return timedelta()
+    first = (plan.last_day or plan.first_day) + _DAY
+    return now - datetime.combine(min(first, day_of(now, after)), _time(after), tzinfo=now.tzinfo)
+
+
 def next_due(plan: Plan, now: datetime, after: str) -> datetime:
     """Return when consolidation is due next: now, if it is due; else the next time that the clock shows ``after``."""
     if due(plan, now, after):

@@ -25,13 +25,14 @@ class Book(Shelf):
 
     # ------------------------------------------------------------ the walk of a job
 
-    def claim(self, *, begun: bool = False) -> Job | None:
+    def claim(self, *, nothing_new: bool = False) -> Job | None:
         """Take the next job into ``processing/``: what was begun first, then the lines. None: nothing waits.
 
-        With ``begun``, only what was begun. A payload that somebody deleted cancels its job; one that somebody changed
-        is validated again. In ``processing/``, which is the daemon's, either fails the job.
+        With ``nothing_new``, only what lies in ``processing/`` already, because its trainer died or let go of it. A
+        payload that somebody deleted cancels its job; one that somebody changed is validated again. In
+        ``processing/``, which is the daemon's, either fails the job.
         """
-        while (job := self.next()) is not None and not (begun and job.state != "processing"):
+        while (job := self.next(nothing_new=nothing_new)) is not None:
             path = self.path(job)
             stamp = self.folders.stamp(path)
             if stamp is not None and (stamp == job.stamp or self.sha256(path) == job.sha256):
@@ -61,9 +62,11 @@ class Book(Shelf):
         self.tell("claimed", begun)
         return begun
 
-    def next(self) -> Job | None:
+    def next(self, *, nothing_new: bool = False) -> Job | None:
         """Return the job that :meth:`claim` would take."""
         begun = self.store.begun()
+        if nothing_new:
+            return next((job for job in begun if job.state == "processing"), None)
         return begun[0] if begun else self.store.first_in_line()
 
     def leave_loading(self, job: Job, boot: str) -> Job:

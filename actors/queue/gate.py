@@ -1,8 +1,9 @@
 """The gate: what keeps jobs from being handed out.
 
 Durable: a person's pause, "stop after this file", and the maintenance lease; one row, one commit each. Derived anew
-by every daemon: the disk's and the device's word. A pause outlives everything but ``resume``. The other two belong
-to one run of the daemon: those of a dead run are cleared at its successor's start, so that nothing stale haunts it.
+by every daemon: the disk's and the device's word, a stop, and the wish for a lease between two files. A pause outlives
+everything but ``resume``. The other two belong to one run of the daemon: those of a dead run are cleared at its
+successor's start, so that nothing stale haunts it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Gate:
             self._set(msgspec.structs.replace(self.view, stop_after_file=False, lease=None), None)
         return stale
 
+    # ------------------------------------------------------------ durable
+
     def pause(self, *, release: bool) -> None:
         """Shut the gate until somebody says ``resume``; with ``release`` the device is to be let go of too."""
         self._set(msgspec.structs.replace(self.view, paused=True, release_device=release), self._token)
@@ -47,16 +50,18 @@ class Gate:
         self._set(opened, self._token)
 
     def stop_after_file(self) -> None:
-        """Hand out no further job in this run."""
+        """Have no further job begun in this run."""
         self._set(msgspec.structs.replace(self.view, stop_after_file=True), self._token)
 
     def lend(self, holder: str) -> str:
-        """Give the maintenance lease to this holder and return its token; one that it has already stays the same."""
-        if self.view.lease == holder and self._token is not None:
-            return self._token
+        """Give the maintenance lease to this holder, who need not wish for it any more; return its token."""
         token = secrets.token_hex(8)
-        self._set(msgspec.structs.replace(self.view, lease=holder), token)
+        self._set(msgspec.structs.replace(self.view, lease=holder, lease_wanted=None), token)
         return token
+
+    def lent_to(self, holder: str) -> str | None:
+        """Return the token of this holder's lease, or None if it has none."""
+        return self._token if self.view.lease == holder else None
 
     def take_back(self, token: str) -> bool:
         """End the lease; False if it is not the one that is out."""
@@ -65,13 +70,21 @@ class Gate:
         self._set(msgspec.structs.replace(self.view, lease=None), None)
         return True
 
+    # ------------------------------------------------------------ derived
+
     def stop(self) -> None:
-        """Shut the gate for the rest of this run; not durable."""
+        """Shut the gate for the rest of this run."""
         self.stopping = True
 
+    def wish(self, holder: str | None) -> None:
+        """Note who wants the lease between two files; None: nobody does."""
+        self.view = msgspec.structs.replace(self.view, lease_wanted=holder)
+
     def disk(self, reason: str | None) -> None:
-        """Note DiskMonitor's word; not durable."""
+        """Note DiskMonitor's word."""
         self.view = msgspec.structs.replace(self.view, disk=reason)
+
+    # ------------------------------------------------------------ what follows from it
 
     def closed(self) -> NoWork | None:
         """Return why no job may be handed out, or None if one may."""
@@ -80,13 +93,17 @@ class Gate:
             return NoWork(reason="stopping")
         if view.paused:
             return NoWork(reason="paused", release_device=view.release_device)
-        if view.stop_after_file:
-            return NoWork(reason="stop_after_file")
         if view.lease:
             return NoWork(reason="lease")
         if view.disk:
             return NoWork(reason="disk")
         return NoWork(reason="device") if view.device else None
+
+    def nothing_new(self) -> NoWork | None:
+        """Return why no job may be begun, or None if one may. What was begun goes on as long as the gate is open."""
+        if self.view.stop_after_file:
+            return NoWork(reason="stop_after_file")
+        return NoWork(reason="lease") if self.view.lease_wanted else None
 
     def _set(self, view: GateView, token: str | None) -> None:
         with self._store.transaction():

@@ -1,8 +1,8 @@
 """QueueManager: owner of the jobs, their order, their attempts, their history, and the gate.
 
-It starts by reconciling HEAD's ledger, the folders and SQLite, and then serves at three desks: the trainer's, the
-inbox's, and the people's. It calls nobody; to those who started after it (TrainerActor, InboxWatcher) it only
-casts.
+It starts by reconciling HEAD's ledger, the folders and SQLite, and then serves at four desks: the trainer's, the
+inbox's, Consolidator's, and the people's. It calls nobody; to those who started after it (TrainerActor, InboxWatcher)
+it only casts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from actors.queue.folders import Folders
 from actors.queue.gate import Gate
 from actors.queue.inbox_desk import InboxDesk
 from actors.queue.job import Place
+from actors.queue.lease_desk import LeaseDesk
 from actors.queue.ledger import standing
 from actors.queue.office import TRAINER
 from actors.queue.people_desk import PeopleDesk
@@ -38,7 +39,7 @@ class _LookAround(Message, frozen=True):
     """Time to see what people did to the folders, and what has been kept for long enough."""
 
 
-class QueueManager(TrainerDesk, InboxDesk, PeopleDesk):
+class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
     """The queue of one home. Raises at start what :class:`Store` raises, except that damage is set aside."""
 
     async def on_start(self) -> None:

@@ -23,7 +23,7 @@ from actors.queue.shelf import News
 from actors.settings_store import ConfigStore
 from protocol.home import Home
 from protocol.messages.common import Done, Message, Phase
-from protocol.messages.queue import Accepted, Claimed, ClaimReply, HistoryEntry, Lease, NoWork, RequestLease
+from protocol.messages.queue import Accepted, Claimed, ClaimReply, HistoryEntry, NoWork
 from protocol.messages.trainer import GateOpened
 from supervisor import Actor, Disk, Mailbox, MailboxFull, Reason, Refused, Reply, Timer
 
@@ -57,6 +57,10 @@ class NothingToSkip(Refused):
     code = "nothing_to_skip"
 
 
+class BetweenFiles(Message, frozen=True):
+    """What was begun is finished, or may be: somebody may want to do something before the next file."""
+
+
 class Office(Actor):
     """The state of QueueManager and its ways to the world. The desks derive from it, one for each kind of visitor."""
 
@@ -84,9 +88,6 @@ class Office(Actor):
         self.claim_timer: Timer | None = None
         self.ends: dict[int, Reason] = {}
         """Why incarnations of the trainer ended, until that has been dealt with."""
-        self.leases: dict[int, tuple[RequestLease, Reply[Lease]]] = {}
-        """Who asked for the maintenance lease and waits for InboxWatcher's word, by the number of the scan."""
-        self.last_lease = 0
         self.folder_times: tuple[int, ...] = ()
         """When the folders that people may edit had last changed before they were looked at."""
         self._thread = anyio.CapacityLimiter(1)
@@ -128,12 +129,25 @@ class Office(Actor):
         """If a job may be handed out, answer the claim that waits; if none waits, wake the trainer."""
         if self.held is not None or self.gate.closed() is not None:
             return
-        if await self.look(self.book.next) is None:
+        if await self.look(self.book.next, nothing_new=self.gate.nothing_new() is not None) is None:
             return
         if self.claim is None or self.claim.done:
             self.tell_trainer(GateOpened())
-        elif (job := await self.do(self.book.claim)) is not None:
-            self.hand_out(job)
+        else:
+            await self.take_out()
+
+    async def take_out(self) -> NoWork | None:
+        """Hand the next job to the claim that waits; return why there is none."""
+        if (shut := self.gate.closed()) is not None:
+            return shut
+        held_back = self.gate.nothing_new()
+        job = await self.do(self.book.claim, nothing_new=held_back is not None)
+        if job is None:
+            if self.gate.view.lease_wanted:
+                self.context.after(0, BetweenFiles())
+            return held_back or NoWork(reason="empty")
+        self.hand_out(job)
+        return None
 
     def hand_out(self, job: Job) -> None:
         """Answer the waiting claim with a job. If the trainer is gone meanwhile, the next one is handed it first."""

@@ -48,15 +48,9 @@ class TrainerDesk(Office):
         if await self.look(head_checkpoint, self.home) != self.seen_checkpoint:
             await self.do(self._resettle)
         self.claim = reply
-        none = self.gate.closed()
-        last = none is not None and none.reason == "stop_after_file"
-        if none is None or last:
-            # The file after which to stop may have lost its trainer: then it is handed out again.
-            job = await self.do(self.book.claim, begun=last)
-            if job is not None:
-                self.hand_out(job)
-                return
-            none = none or NoWork(reason="empty")
+        none = await self.take_out()
+        if none is None:
+            return
         if message.wait_s <= 0 or none.release_device:
             self.turn_away(none)
         else:
@@ -64,7 +58,7 @@ class TrainerDesk(Office):
 
     @on(_ClaimWaited)
     async def _(self, message: _ClaimWaited) -> None:
-        self.turn_away(self.gate.closed() or NoWork(reason="waited"))
+        self.turn_away(self.gate.closed() or self.gate.nothing_new() or NoWork(reason="waited"))
 
     @on(JobPhase)
     async def _(self, message: JobPhase) -> None:

@@ -66,13 +66,15 @@ class HistoryEntry(Record, frozen=True):
 
 
 class GateView(Record, frozen=True):
-    """The gate: what keeps jobs from being handed out. The first three are durable, the last two derived."""
+    """The gate: what keeps jobs from being handed out. The first four are durable, the others are derived."""
 
     paused: bool = False
     release_device: bool = False
     stop_after_file: bool = False
     lease: str | None = None
     """Name of the holder of the maintenance lease."""
+    lease_wanted: str | None = None
+    """Who gets the maintenance lease between two files: no job is begun until then."""
     disk: str | None = None
     """Why the disk keeps the gate shut, or None."""
     device: str | None = None
@@ -80,7 +82,8 @@ class GateView(Record, frozen=True):
 
     @property
     def open(self) -> bool:
-        return not (self.paused or self.stop_after_file or self.lease or self.disk or self.device)
+        shut = (self.paused, self.stop_after_file, self.lease, self.lease_wanted, self.disk, self.device)
+        return not any(shut)
 
 
 class JobStats(Record, frozen=True):
@@ -325,9 +328,9 @@ class StopAfterFile(Request[Done], frozen=True):
 
 
 class Stopping(Request[Done], frozen=True):
-    """A stop was asked for: no job is begun any more, and an end at once is no vanishing. Answered when that is durable.
+    """A stop was asked for: no job is begun any more, and an end at once is no vanishing.
 
-    ``board.stopping`` is set before this is sent, and is never taken back.
+    Answered when that is durable. ``board.stopping`` is set before this is sent, and is never taken back.
     """
 
 
@@ -341,9 +344,15 @@ class Lease(Record, frozen=True):
 
 
 class RequestLease(Request[Lease], frozen=True):
-    """Ask for the maintenance lease: no job open, no pause, and a quiet inbox scan begun after this request."""
+    """Ask for the maintenance lease. Granted if no job is open, no pause is set, and a scan of the inbox begun after
+    this request finds it quiet; otherwise refused at once.
+
+    With ``between_files`` the queue need not be empty, nor the inbox quiet: what was begun is finished, no further job
+    is handed out, and the lease is granted then. The wish lasts for as long as its caller waits for the answer.
+    """
 
     holder: str
+    between_files: bool = False
 
 
 class ReturnLease(Request[Done], frozen=True):

@@ -175,6 +175,20 @@ def test_consolidating_while_the_lease_is_held() -> None:
     assert status(board(**WAITING, gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
 
 
+def test_a_consolidation_between_two_files_lets_the_running_one_end() -> None:
+    wanted = GateView(lease_wanted=CONSOLIDATOR_LEASE)
+    assert status(board(**BUSY, gate=wanted), around()).state == "training"
+    awaiting = {"held": None, "queue": QueueCounts(processing=1, normal=2)}
+    assert status(board(**awaiting, gate=wanted), around()).state == "training", "it awaits its checkpoint"
+    now = status(board(**WAITING, gate=wanted), around())
+    assert (now.state, now.reason) == (
+        "blocked",
+        "consolidation comes before the next file (it goes on by itself; stokehold status)",
+    )
+    assert status(board(gate=wanted), around()).state == "idle"
+    assert status(board(**WAITING, gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
+
+
 def test_idle_with_trouble_warns_and_is_not_blocked() -> None:
     now = status(
         board(

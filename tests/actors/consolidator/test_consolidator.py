@@ -13,7 +13,7 @@ import pytest
 from protocol.config import Config, ConsolidationSection
 from protocol.home import Home
 from protocol.messages.consolidator import ConsolidateNow, ConsolidatorView, GetConsolidator
-from protocol.messages.queue import Claim, GetQueue
+from protocol.messages.queue import Claim, Claimed, GetQueue
 from protocol.messages.trainer import ConsolidationResult
 from protocol.records import BaseModel, Head, Ledger, VersionManifest, encode_record
 from supervisor.testing import VirtualClock, eventually
@@ -200,10 +200,81 @@ async def test_the_crash_of_consolidator_gives_the_lease_back(home: Home) -> Non
     async with open_hall(home, clock=clock, night=True) as hall:
         hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
         await eventually(lambda: len(hall.nights) == 1)
+        await hall.accept("a.jsonl")  # files that wait must not keep it from returning what it had
         hall.tree.inject_fault("Consolidator", ValueError("an injected fault"))
         await until(clock, lambda: hall.board.gate.lease is None)
-        await hall.accept("a.jsonl")
         assert (await hall.claim()).file == "a.jsonl"
+
+
+# ---------------------------------------------------------------- when the queue is never empty
+
+FORCED = Config(inbox=CONFIG.inbox, consolidation=ConsolidationSection(force_after=4 * MINUTE))
+
+
+async def busy(hall: Hall) -> Claimed:
+    """Have a file in training and another one waiting."""
+    await hall.accept("a.jsonl")
+    await hall.accept("b.jsonl")
+    return await hall.begin()
+
+
+async def test_a_queue_that_is_never_empty_is_interrupted_between_two_files(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, FORCED, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        job = await busy(hall)
+        await pass_time(hall, clock, 13 * MINUTE)
+        assert hall.board.gate.lease_wanted is None, "not yet four minutes past three"
+        await until(clock, lambda: hall.board.gate.lease_wanted is not None)
+        assert hall.nights == [], "the running file is finished first"
+        await hall.train(job)
+        assert (await hall.no_claim()).reason == "lease"
+        await until(clock, lambda: len(hall.nights) == 1)
+        await until(clock, lambda: remembered(hall))
+        assert (await hall.claim()).file == "b.jsonl", "then the line goes on"
+        await pass_time(hall, clock, 10 * MINUTE)
+        assert len(hall.nights) == 1, "once a day"
+
+
+async def test_without_the_setting_a_queue_that_is_never_empty_is_left_alone(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        job = await busy(hall)
+        await pass_time(hall, clock, 20 * MINUTE)
+        await hall.train(job)
+        assert (await hall.claim()).file == "b.jsonl"
+        assert hall.nights == []
+
+
+async def test_switched_off_while_it_waits_the_line_goes_on(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, FORCED, clock=clock, night=True) as hall:
+        job = await busy(hall)
+        await until_late(hall, clock)
+        hall.reconfigure(CONFIG)
+        await until(clock, lambda: hall.board.gate.lease_wanted is None)
+        await hall.train(job)
+        assert (await hall.claim()).file == "b.jsonl"
+
+
+async def test_whoever_asks_for_it_now_is_answered_by_the_forced_one_too(home: Home) -> None:
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, FORCED, clock=clock, night=True) as hall:
+        hall.night_ends = PROMOTED
+        job = await busy(hall)
+        await until_late(hall, clock)
+        asked = hall.tree.ref("Consolidator").request(ConsolidateNow(), timeout=1e6)
+        await hall.train(job)
+        await hall.no_claim()
+        await until(clock, lambda: asked.done)
+        assert await asked == PROMOTED
+
+
+async def until_late(hall: Hall, clock: VirtualClock) -> None:
+    """Let time pass until a consolidation is wanted between two files."""
+    await pass_time(hall, clock, 15 * MINUTE)
+    await until(clock, lambda: hall.board.gate.lease_wanted == "consolidation")
 
 
 async def test_it_can_be_switched_off(home: Home) -> None:

@@ -28,7 +28,7 @@ from protocol.messages.queue import (
     QuietReport,
     Trained,
 )
-from protocol.messages.trainer import ConsolidationResult, GateOpened, RunConsolidation, Yield
+from protocol.messages.trainer import ConfigChanged, ConsolidationResult, GateOpened, RunConsolidation, Yield
 from protocol.records import Cursor, LedgerEntry
 from supervisor import Actor, ChildSpec, Clock, Disk, Ref, Reply, SupervisorSpec, Tree, on, on_deferred, open_tree
 from supervisor.testing import EventLog, eventually
@@ -85,6 +85,7 @@ class Hall:
     scans: list[int] = field(default_factory=list)
     committed: list[LedgerEntry] = field(default_factory=list)
     step: int = 0
+    store: ConfigStore = field(default_factory=lambda: ConfigStore(CONFIG))
     tree: Tree = field(init=False)
     events: EventLog = field(init=False)
 
@@ -134,6 +135,12 @@ class Hall:
         self.tree.inject_fault(name, error or ValueError("an injected fault"))
         await eventually(lambda: self.running(name) and self.tree.ref(name).cell.incarnation > before)
 
+    def reconfigure(self, config: Config) -> None:
+        """Change live settings, and tell those whom it concerns."""
+        self.store.current, self.store.revision = config, self.store.revision + 1
+        for name in ("QueueManager", "Consolidator"):
+            self.tree.ref(name).cast(ConfigChanged(config, self.store.revision))
+
     def running(self, name: str) -> bool:
         """Say whether an actor of the tree runs now."""
         found = node(self.tree.view(), name)
@@ -148,8 +155,8 @@ async def open_hall(
     home: Home, config: Config = CONFIG, clock: Clock | None = None, night: bool = False
 ) -> AsyncIterator[Hall]:
     """Open the tree. ``night``: with a Consolidator in it."""
-    hall = Hall(home)
     store = ConfigStore(config)
+    hall = Hall(home, store=store)
     core = SupervisorSpec(
         "core",
         [ChildSpec("QueueManager", lambda: QueueManager(home, store, Disk(), hall.board))],

@@ -1,4 +1,4 @@
-"""QueueManager in a real tree: people, the maintenance lease, hands in the folders, and damage."""
+"""QueueManager in a real tree: people, hands in the folders, and damage."""
 
 from __future__ import annotations
 
@@ -21,20 +21,15 @@ from protocol.messages.queue import (
     GetJob,
     GetQueue,
     HistoryEntry,
-    Lease,
     Move,
     Pause,
-    QuietReport,
     Release,
-    RequestLease,
-    Resume,
     Retry,
-    ReturnLease,
     StopAfterFile,
     WaitAccepted,
     WaitFinished,
 )
-from supervisor import CallTimeout, ChildSpec, Disk, HandlerFailed, ProcessStart, SupervisorSpec, open_tree
+from supervisor import ChildSpec, Disk, HandlerFailed, ProcessStart, SupervisorSpec, open_tree
 from supervisor.testing import eventually
 from tests.actors.queue.hall import CONFIG, Hall, open_hall
 from tests.actors.queue.homes import ROW, accept_message, make_home, put, stats
@@ -202,75 +197,6 @@ async def test_the_last_file_is_finished_although_its_trainer_dies(home: Home) -
         assert again.id == job.id
         await hall.train(again)
         assert (await hall.no_claim()).reason == "stop_after_file"
-
-
-async def lease(hall: Hall, holder: str = "consolidation") -> Lease:
-    return await hall.queue.call(RequestLease(holder))
-
-
-async def test_the_lease_is_granted_only_when_all_is_quiet(home: Home) -> None:
-    async with open_hall(home) as hall:
-        hall.quiet = False
-        assert not (await lease(hall)).granted
-        hall.quiet = True
-        await hall.accept("a.jsonl")
-        assert (await lease(hall)).reason == "1 file in the queue"
-        job = await hall.begin()
-        assert not (await lease(hall)).granted
-        await hall.train(job)
-        await hall.queue.call(Pause())
-        assert (await lease(hall)).reason == "training is paused"
-        await hall.queue.call(Resume())
-        scans = len(hall.scans)
-        granted = await lease(hall)
-        assert granted.granted
-        assert len(hall.scans) == scans + 1, "by a scan that began after the request"
-        assert hall.board.gate.lease == "consolidation"
-
-
-async def test_while_the_lease_is_out_nothing_is_handed_out(home: Home) -> None:
-    async with open_hall(home) as hall:
-        granted = await lease(hall)
-        assert await lease(hall) == granted, "its holder gets the same again"
-        assert not (await lease(hall, "somebody else")).granted
-        waiting = hall.queue.request(Claim(wait_s=30), timeout=60)
-        await hall.accept("a.jsonl")
-        assert (await hall.queue.call(GetQueue()))[0].state == "queued"
-        assert not waiting.done
-        assert (await hall.queue.call(ReturnLease("another token"))).detail
-        assert hall.board.gate.lease == "consolidation"
-        await hall.queue.call(ReturnLease(granted.token))
-        reply = await waiting
-        assert reply.job is not None
-
-
-async def test_a_file_that_comes_while_the_scan_runs_wins(home: Home) -> None:
-    async with open_hall(home) as hall:
-        hall.quiet = None
-        asked = hall.queue.request(RequestLease("consolidation"), timeout=60)
-        await eventually(lambda: len(hall.scans) == 1)
-        await hall.accept("a.jsonl")
-        hall.queue.cast(QuietReport(hall.scans[0], True))
-        assert not (await asked).granted
-
-
-async def test_a_lease_that_nobody_waits_for_is_not_lent(home: Home) -> None:
-    async with open_hall(home) as hall:
-        hall.quiet = None
-        with pytest.raises(CallTimeout):
-            await hall.queue.call(RequestLease("consolidation"), timeout=0.05)
-        hall.queue.cast(QuietReport(hall.scans[0], True))
-        await hall.queue.call(GetQueue())
-        assert hall.board.gate.lease is None
-
-
-async def test_the_lease_of_a_dead_daemon_is_cleared(home: Home) -> None:
-    async with open_hall(home) as hall:
-        await lease(hall)
-        await hall.crash("QueueManager")
-        assert hall.board.gate.lease == "consolidation", "the daemon that lent it is alive"
-    async with open_hall(home) as hall:
-        assert hall.board.gate.lease is None
 
 
 # ---------------------------------------------------------------- hands, damage, another process
