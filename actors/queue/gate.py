@@ -84,6 +84,10 @@ class Gate:
         """Note DiskMonitor's word."""
         self.view = msgspec.structs.replace(self.view, disk=reason)
 
+    def device(self, reason: str | None) -> None:
+        """Note who keeps the device from being used."""
+        self.view = msgspec.structs.replace(self.view, device=reason)
+
     # ------------------------------------------------------------ what follows from it
 
     def closed(self) -> NoWork | None:

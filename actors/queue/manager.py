@@ -106,6 +106,7 @@ class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
         self.book = Book(store, Folders(self.home, self.disk), self.context.clock.now)
         self.gate = Gate(store)
         self.gate.disk(self.board.gate.disk)
+        self.gate.device(self.board.gate.device)
         if self.board.stopping is not None:
             self.gate.stop()
         recovery = Recovery(self.book, self.home, boot_id())

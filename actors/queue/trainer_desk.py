@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from actors.board import Held
 from actors.queue import attempts
 from actors.queue.job import Job
@@ -22,7 +24,9 @@ from protocol.messages.queue import (
     Release,
     Trained,
 )
-from supervisor import Crash, Down, Killed, Reason, Reply, Timeout, on, on_deferred, on_down
+from supervisor import Crash, Down, Killed, Reason, Reply, StartFailed, Timeout, on, on_deferred, on_down
+
+_HELD = re.compile(r"held by PID \d+(, PID \d+)*")
 
 
 class _TrainerEnded(Message, frozen=True):
@@ -43,6 +47,7 @@ class TrainerDesk(Office):
         self.turn_away(NoWork(reason="waited"))
         if reply.done:
             return
+        self.gate.device(None)
         if self.held is not None:
             await self._claimed_again(self.held)
         if await self.look(head_checkpoint, self.home) != self.seen_checkpoint:
@@ -125,6 +130,8 @@ class TrainerDesk(Office):
     async def _(self, down: Down) -> None:
         """Put the notice behind what the dead trainer had said: a monitor's notice overtakes the mailbox."""
         if down.name == TRAINER and down.incarnation:
+            self.gate.device(_device_held(down.reason))
+            self.announce()
             self.ends[down.incarnation] = down.reason
             self.context.after(0, _TrainerEnded(down.incarnation))
 
@@ -210,3 +217,9 @@ class TrainerDesk(Office):
         else:
             said = f"the training process vanished: {reason}"
             self.book.failed(job_held, attempts.trainer_vanished(job_held.tally, most), said, None)
+
+
+def _device_held(reason: Reason) -> str | None:
+    """Return who keeps a training process from being started, if that is why it was not (see ``hosting.py``)."""
+    found = _HELD.search(reason.text) if isinstance(reason, StartFailed) else None
+    return f"device {found[0]}" if found else None

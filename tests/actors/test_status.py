@@ -189,6 +189,19 @@ def test_a_consolidation_between_two_files_lets_the_running_one_end() -> None:
     assert status(board(**WAITING, gate=GateView(lease=CONSOLIDATOR_LEASE)), around()).state == "consolidating"
 
 
+@pytest.mark.parametrize("trainer", ["starting", "restarting", "cooling_down", "running"])
+def test_a_held_device_is_said_whatever_the_trainer_does(trainer: str) -> None:
+    held = GateView(device="device held by PID 4711")
+    now = status(board(**WAITING, gate=held), around(trainer, last_exit="start failed: Held"))
+    assert (now.state, now.reason) == (
+        "blocked",
+        "device held by PID 4711 (end that process, or wait: stokehold status)",
+    )
+    idle = status(board(gate=held), around("cooling_down"))
+    assert idle.state == "idle"
+    assert any("device held by PID 4711" in warning for warning in idle.warnings)
+
+
 def test_idle_with_trouble_warns_and_is_not_blocked() -> None:
     now = status(
         board(

@@ -30,7 +30,20 @@ from protocol.messages.queue import (
 )
 from protocol.messages.trainer import ConfigChanged, ConsolidationResult, GateOpened, RunConsolidation, Yield
 from protocol.records import Cursor, LedgerEntry
-from supervisor import Actor, ChildSpec, Clock, Disk, Ref, Reply, SupervisorSpec, Tree, on, on_deferred, open_tree
+from supervisor import (
+    Actor,
+    ChildSpec,
+    Clock,
+    CoolDown,
+    Disk,
+    Ref,
+    Reply,
+    SupervisorSpec,
+    Tree,
+    on,
+    on_deferred,
+    open_tree,
+)
 from supervisor.testing import EventLog, eventually
 from tests.actors.queue.homes import ROW, accept_message, put, stats, write_checkpoint
 
@@ -43,6 +56,10 @@ class FakeTrainer(Actor):
     def __init__(self, hall: Hall) -> None:
         self._heard = hall.heard
         self._hall = hall
+
+    async def on_start(self) -> None:
+        if self._hall.start_fails is not None:
+            raise self._hall.start_fails
 
     @on(Yield)
     async def _(self, message: Yield) -> None:
@@ -82,6 +99,8 @@ class Hall:
     """Each consolidation that was asked for."""
     night_ends: ConsolidationResult | None = None
     """How a consolidation ends at once; None: the test answers."""
+    start_fails: Exception | None = None
+    """Why no trainer can be started."""
     scans: list[int] = field(default_factory=list)
     committed: list[LedgerEntry] = field(default_factory=list)
     step: int = 0
@@ -162,7 +181,8 @@ async def open_hall(
         [ChildSpec("QueueManager", lambda: QueueManager(home, store, Disk(), hall.board))],
         intensity=50,
     )
-    training = SupervisorSpec("training", [ChildSpec("TrainerActor", lambda: FakeTrainer(hall))], intensity=50)
+    trainer = ChildSpec("TrainerActor", lambda: FakeTrainer(hall))
+    training = SupervisorSpec("training", [trainer], intensity=50, on_give_up=CoolDown(0.05))
     children = [ChildSpec("InboxWatcher", lambda: FakeWatcher(hall))]
     if night:
         children.append(ChildSpec("Consolidator", lambda: Consolidator(home, store, Disk(), hall.board)))

@@ -455,6 +455,34 @@ async def test_a_lost_answer_to_a_claim_is_given_again(home: Home) -> None:
         assert (await hall.claim()) == first
 
 
+# ---------------------------------------------------------------- device
+
+
+async def test_who_holds_the_device_is_said_until_a_trainer_claims(home: Home) -> None:
+    async with open_hall(home) as hall:
+        await hall.accept("a.jsonl")
+        hall.start_fails = OSError("held by PID 4711, PID 4712: killed, but the kernel has not let go of it")
+        hall.tree.inject_fault("TrainerActor", ValueError("an injected fault"))
+        await eventually(lambda: hall.board.gate.device == "device held by PID 4711, PID 4712")
+        assert not hall.board.gate.open
+        await hall.crash("QueueManager")
+        assert hall.board.gate.device is not None, "the word outlives the actor's crash"
+        hall.start_fails = None
+        await eventually(lambda: hall.running("TrainerActor"))
+        assert (await hall.claim()).attempt == 1
+        assert hall.board.gate.device is None
+
+
+async def test_another_reason_not_to_start_says_nothing_of_the_device(home: Home) -> None:
+    async with open_hall(home) as hall:
+        await hall.accept("a.jsonl")
+        hall.start_fails = OSError("held by PID 4711: killed, but the kernel has not let go of it")
+        hall.tree.inject_fault("TrainerActor", ValueError("an injected fault"))
+        await eventually(lambda: hall.board.gate.device is not None)
+        hall.start_fails = OSError("no such model")
+        await eventually(lambda: hall.board.gate.device is None)
+
+
 # ---------------------------------------------------------------- disk
 
 
