@@ -48,9 +48,6 @@ _log = logging.getLogger("supervisor")
 END_LIMIT = 2.0
 """Seconds within which a host whose socket was closed has killed everything and ended; then it is killed itself."""
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks whether a host without a child is still wanted."""
-
 _decode = msgspec.msgpack.Decoder(Report).decode
 _encode = msgspec.msgpack.Encoder().encode
 _living: set[ProcessHost] = set()
@@ -342,20 +339,13 @@ def host_of(cell: Cell, start: ProcessStart) -> ProcessHost:
 async def leave_host(cell: Cell) -> None:
     """An incarnation of this name has ended: end its host, unless another incarnation will follow.
 
-    While that one is waited for (a backoff, a cool-down), the host stays warm; a task sees it out if it is not to be.
+    While that one is waited for (a backoff, a cool-down), the host stays warm; whoever calls it off ends it.
     """
-    if cell.phase is Phase.RESTARTING:
-        cell.backend.spawn(lambda: _see_out(cell, cell.incarnation), f"host of {cell.name}")
-    elif (host := _of_cell.pop(cell, None)) is not None:
+    if cell.phase is not Phase.RESTARTING:
+        await end_host(cell)
+
+
+async def end_host(cell: Cell) -> None:
+    """End the host that was kept for this name, and wait until nothing of it is left. Harmless if there is none."""
+    if (host := _of_cell.pop(cell, None)) is not None:
         await host.end()
-
-
-async def _see_out(cell: Cell, incarnation: int) -> None:
-    try:
-        while True:
-            await anyio.sleep(LOOK_EVERY)
-            if cell.phase is not Phase.RESTARTING or cell.incarnation != incarnation:
-                return
-    finally:
-        if cell.incarnation == incarnation and (host := _of_cell.pop(cell, None)) is not None:
-            await host.end()

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from supervisor.spec import ChildSpec, SupervisorSpec
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from supervisor.mailbox import Cell
     from supervisor.monitor import Down
     from supervisor.reasons import Reason
-    from supervisor.spec import ChildSpec
     from supervisor.stream import Subscription
 
 
@@ -130,3 +131,14 @@ def maker_of(spec: ChildSpec) -> MakeIncarnation:
     from supervisor.task_child import TaskIncarnation
 
     return TaskIncarnation
+
+
+async def release(spec: ChildSpec | SupervisorSpec, cell_of: Callable[[str], Cell]) -> None:
+    """End what was kept warm for the next incarnation of this child, or of any below it: none will follow."""
+    if isinstance(spec, SupervisorSpec):
+        for child in spec.children:
+            await release(child, cell_of)
+    elif spec.isolation == "process":
+        from supervisor.hosting import end_host
+
+        await end_host(cell_of(spec.id))

@@ -23,10 +23,10 @@ from supervisor import custody
 from supervisor import link_protocol as wire
 from supervisor.boundary import Boundary
 from supervisor.host_protocol import Exited
-from supervisor.hosting import HostFailed, host_of, leave_host
+from supervisor.hosting import HostFailed, end_host, host_of, leave_host
 from supervisor.link_traffic import Traffic
 from supervisor.liveness import Liveness
-from supervisor.mailbox import Mailbox
+from supervisor.mailbox import Mailbox, Phase
 from supervisor.outbox import Outbox
 from supervisor.reasons import Crash, Killed, Reason, StartFailed, crash_of, start_failure_of
 from supervisor.spec import ProcessStart
@@ -181,6 +181,8 @@ class ProcessIncarnation:
         for timer in self._limits.values():
             timer.cancel()
         self._keeper.ended(self, self._reason)
+        if self._cell.phase is Phase.ENDED:  # it was stuck, and the supervisor that wanted it again has gone meanwhile
+            await end_host(self._cell)
 
     def _decide(self, reason: Reason) -> None:
         if self._reason is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from supervisor.errors import Stuck
-from supervisor.incarnation import Incarnation, maker_of
+from supervisor.incarnation import Incarnation, maker_of, release
 from supervisor.reasons import Killed, Reason, StartFailed
 from supervisor.record import ChildRecord, Fate
 from supervisor.reports import report_lifecycle
@@ -120,6 +120,12 @@ class Steps:
 
     async def end_one(self, child: ChildRecord, reason: Reason, fate: Fate) -> bool:
         """Ask a child to stop, give it its time, kill it, and wait until nothing of it is left. False: it is stuck."""
+        ended = await self._end_incarnation(child, reason, fate)
+        if ended and fate == "final":
+            await release(child.spec, self.runtime.cell)
+        return ended
+
+    async def _end_incarnation(self, child: ChildRecord, reason: Reason, fate: Fate) -> bool:
         incarnation = child.incarnation
         if incarnation is None:
             child.exit = None

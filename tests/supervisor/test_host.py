@@ -15,6 +15,7 @@ import pytest
 
 from supervisor import (
     Backoff,
+    ChildSpec,
     CoolDown,
     Killed,
     ProcessStart,
@@ -26,7 +27,7 @@ from supervisor import (
 )
 from supervisor.testing import EventLog
 from tests.supervisor.process_actors import Add, BeatFor, Block, Downs, Kill, Noted, StartGrandchild, Watch, WhoAreYou
-from tests.supervisor.processes import WORKER, next_life, process_child, runs, task_child, tree_of, until
+from tests.supervisor.processes import WORKER, next_life, process_child, runs, task_child, tree_of
 
 pytestmark = pytest.mark.anyio
 
@@ -119,22 +120,31 @@ async def test_a_restart_is_warm() -> None:
         assert again["parent"] == who["parent"], "the host was not kept"
 
 
+def slow_to_restart(*children: ChildSpec | SupervisorSpec) -> SupervisorSpec:
+    backoff = Backoff(first=20.0, factor=1.0, most=20.0, jitter=0.0)
+    return SupervisorSpec("root", children, intensity=5, period=600.0, backoff=backoff)
+
+
 async def test_the_host_stays_warm_through_a_backoff_and_goes_when_it_is_not_wanted() -> None:
-    spec = SupervisorSpec(
-        "root",
-        [process_child()],
-        intensity=5,
-        period=600.0,
-        backoff=Backoff(first=20.0, factor=1.0, most=20.0, jitter=0.0),
-    )
+    async with open_tree(slow_to_restart(process_child())) as tree:
+        who = await tree.ref("Worker").call(WhoAreYou())
+        os.kill(who["pid"], signal.SIGKILL)
+        await EventLog(tree.stream).wait_for(event="restarting")
+        assert runs(who["parent"])
+        await tree.supervisor("root").terminate_child("Worker")
+        assert not runs(who["parent"])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_a_tree_closed_during_a_backoff_leaves_no_warm_host(nested: bool) -> None:
+    worker = process_child()
+    spec = slow_to_restart(SupervisorSpec("inner", [worker], intensity=0) if nested else worker)
     async with open_tree(spec) as tree:
         who = await tree.ref("Worker").call(WhoAreYou())
         os.kill(who["pid"], signal.SIGKILL)
-        await until(lambda: tree.view().children[0].status == "restarting")
-        await anyio.sleep(0.5)
-        assert runs(who["parent"])
-        await tree.supervisor("root").terminate_child("Worker")
-        await until(lambda: not runs(who["parent"]), 3.0)
+        await EventLog(tree.stream).wait_for(event="restarting", supervisor="root")
+        assert runs(who["parent"]), "kept warm"
+    assert not runs(who["parent"])
 
 
 async def test_a_child_that_stops_for_good_takes_its_host_along() -> None:
