@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from tests.system.harness import Daemon, daemon
+from tests.system.killing import undisturbed
+
+__all__ = ["undisturbed"]
 
 BOTH_BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 

@@ -79,7 +79,8 @@ class Daemon:
         self.config = root.parent / f"{root.name}.toml"
         self.process: subprocess.Popen[str] | None = None
         self.stderr = root.parent / f"{root.name}.stderr"
-        self.configure(settings or {})
+        self.settings = dict(settings or {})
+        self.configure(self.settings)
 
     # ------------------------------------------------------------ the process
 
