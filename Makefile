@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "1/3 a virtual environment of $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "2/3 torch, by far the largest part"
-	@$(PIP) install -q --progress-bar on "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
 	@echo "3/3 transformers, the tools for tests, stokehold itself"
 	@$(PIP) install -q -c constraints.txt --config-settings editable_mode=compat -e ".[train,test,lint]"
 	@$(BIN)/python -m compileall -q actors protocol supervisor  # the first command is as quick as the second
