@@ -39,7 +39,7 @@ class Adoption:
         """Give rows to what stands in ``processing/``: the ledger's job, else a new one for ``normal/``."""
         said = []
         for stamp, name in self._unknown("processing"):
-            digest = self._book.sha256(self._book.folders.path("processing", name))
+            digest = self._book.folders.sha256(self._book.folders.path("processing", name))
             entry = self._committed.pop(digest, None)
             job = self._row("processing", name, stamp, "processing", "normal", digest)
             if entry is not None:
@@ -58,7 +58,7 @@ class Adoption:
             said.append(f"failed/{printable(name)}: no row knew it: job {job.id}")
         if self._committed:
             for stamp, name in self._unknown("done"):
-                digest = self._book.sha256(self._book.folders.path("done", name))
+                digest = self._book.folders.sha256(self._book.folders.path("done", name))
                 entry = self._committed.pop(digest, None)
                 if entry is not None:
                     job = self._row("done", name, stamp, "done", "normal", digest)
@@ -84,7 +84,7 @@ class Adoption:
             path = self._book.folders.path(place, name)
             if stamp.bytes <= self._budget and name == printable(name):
                 self._budget -= stamp.bytes
-                digest = self._book.sha256(path)
+                digest = self._book.folders.sha256(path)
                 job = self._at_cursor(self._row(place, name, stamp, "queued", priority, digest))
                 self._book.save(job)
                 self._book.tell("accepted", job, "found in its line")

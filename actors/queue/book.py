@@ -35,7 +35,7 @@ class Book(Shelf):
         while (job := self.next(nothing_new=nothing_new)) is not None:
             path = self.path(job)
             stamp = self.folders.stamp(path)
-            if stamp is not None and (stamp == job.stamp or self.sha256(path) == job.sha256):
+            if stamp is not None and (stamp == job.stamp or self.folders.sha256(path) == job.sha256):
                 return self._begin(job, stamp)
             if job.state == "processing":
                 what = "gone" if stamp is None else "changed"

@@ -7,6 +7,7 @@ is cut, and the row keeps the full one. Names are valid UTF-8 from here on: byte
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from actors.queue.job import Place, Stamp
+from actors.queue.job import PLACES, Place, Stamp
 from protocol.home import Home
 from protocol.messages.common import Priority
 from supervisor.durable import Disk
@@ -25,7 +26,10 @@ LONGEST = 200
 """Bytes of a payload's name: leaves room for ``~N``, for ``.error.json`` and for a prefix within the kernel's 255."""
 ERROR_SUFFIX = ".error.json"
 _HINTS = 10_000
-_UNFINISHED = re.compile(r"\..*\.error\.json\.[0-9a-f]{12}\.tmp", re.DOTALL)
+_UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
+"""How :class:`Disk` names what it has not finished writing."""
+_COARSEST_NS = 2_000_000_000
+"""A copy has the time of its source, but no file system keeps it worse than FAT."""
 _NUMBERED = re.compile(r"(.+\.jsonl)~[0-9]+", re.IGNORECASE | re.DOTALL)
 
 
@@ -110,6 +114,9 @@ class Folders:
         folder = self.home.inbox / priority
         self.disk.mkdir(folder, exist_ok=True)
         target = folder / original(path.name)
+        if self.is_copy(target, path):
+            self.disk.unlink(path)
+            return target
         if os.path.lexists(target):
             folder = folder / secrets.token_hex(8)
             self.disk.mkdir(folder)
@@ -125,6 +132,28 @@ class Folders:
             return None
         return Stamp(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
+    def are_apart(self) -> bool:
+        """Say whether the folders, or those in the inbox, lie on more than one file system."""
+        inboxes = [Path(parent) for parent, _, _ in os.walk(self.home.inbox)]
+        return len({folder.stat().st_dev for folder in [*map(self.folder, PLACES), *inboxes]}) > 1
+
+    def is_copy(self, copy: Path, source: Path) -> bool:
+        """Say whether ``copy`` was made of ``source`` by a move to another file system that has not removed it yet.
+
+        Within one file system there are no such copies: two files that look the same there are two.
+        """
+        one, other = self.stamp(source), self.stamp(copy)
+        if one is None or other is None or one.bytes != other.bytes:
+            return False
+        if abs(one.mtime_ns - other.mtime_ns) >= _COARSEST_NS or source.lstat().st_dev == copy.lstat().st_dev:
+            return False
+        return self.sha256(source) == self.sha256(copy)
+
+    def sha256(self, path: Path) -> str:
+        """Read a file and return its digest."""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def payloads(self, place: Place) -> set[str]:
         """Return the names of all payloads in a folder: regular files, neither hidden nor error reports."""
         with os.scandir(self.folder(place)) as entries:
@@ -136,9 +165,9 @@ class Folders:
         with os.scandir(self.folder("failed")) as entries:
             return {entry.name.removesuffix(ERROR_SUFFIX) for entry in entries if entry.name.endswith(ERROR_SUFFIX)}
 
-    def unfinished_reports(self) -> list[Path]:
-        """Return what a process that died while it wrote a report left behind."""
-        with os.scandir(self.folder("failed")) as entries:
+    def unfinished(self, place: Place) -> list[Path]:
+        """Return what a process that died while it wrote a report, or copied a payload, left behind."""
+        with os.scandir(self.folder(place)) as entries:
             return [Path(entry.path) for entry in entries if _UNFINISHED.fullmatch(entry.name)]
 
     def report_path(self, name: str) -> Path:

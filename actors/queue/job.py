@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -17,6 +17,7 @@ checkpoint; ``cancelled``: over, its payload is about to be deleted. The others 
 
 Place = Literal["inbox", "high", "normal", "low", "processing", "failed", "done"]
 """The folder that a payload belongs to: the inbox, or one of those below ``queue/``."""
+PLACES: tuple[Place, ...] = get_args(Place)
 
 OPEN_STATES: tuple[State, ...] = ("checking", "queued", "processing", "trained")
 """Jobs of which something is still to be done."""

@@ -12,14 +12,13 @@ from pathlib import Path
 from actors.queue import attempts
 from actors.queue.adoption import Adoption
 from actors.queue.book import Book
-from actors.queue.job import Job, Place, Stamp
+from actors.queue.job import PLACES, Job, Place, Stamp
 from actors.queue.ledger import Standing
 from actors.queue.settlement import name_versions, settle
 from protocol.home import Home
 from protocol.messages.common import PRIORITIES
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_PLACES: tuple[Place, ...] = (*PRIORITIES, "processing", "failed", "done", "inbox")
 
 
 def boot_id() -> str:
@@ -62,12 +61,29 @@ class Recovery:
         book = self._book
         for job in book.store.in_state("cancelled"):
             book.bury(job)
-        for place in _PLACES:
+        self._finish_copies()
+        for place in PLACES:
             for job in self._missing(place):
                 source = self._left_at_origin(job)
                 if source is not None:
                     book.carry(job, source)
                     self._say(f"{job.file} ({job.id}): moved to {place}/, as its row says")
+
+    def _finish_copies(self) -> None:
+        """Remove what was copied to another file system and, since the process died, not removed there.
+
+        In a home of one file system there is nothing to look for, and nothing is looked at.
+        """
+        folders = self._book.folders
+        if not folders.are_apart():
+            return
+        for place, name, origin in self._book.store.origins():
+            source = folders.absolute(origin)
+            if folders.stamp(source) is None or self._is_named(source):
+                continue
+            if folders.is_copy(folders.path(place, name), source):
+                folders.disk.unlink(source)
+                self._say(f"{origin}: it was moved to {place}/{name}, and is removed here")
 
     def obey_hands(self, adoption: Adoption | None = None) -> None:
         """Obey what people did to waiting files: moved is re-prioritised, deleted is cancelled, added is a new job."""
@@ -83,7 +99,7 @@ class Recovery:
                 stamp = book.folders.stamp(path)
                 alike = by_stamp.get(stamp, []) if stamp is not None else []
                 # Archives unpack files of equal size and time: only the content tells whether it is the same one.
-                digest = book.sha256(path) if alike else ""
+                digest = book.folders.sha256(path) if alike else ""
                 moved = next((one for one in alike if one.sha256 == digest), None)
                 if moved is not None:
                     alike.remove(moved)
@@ -131,12 +147,14 @@ class Recovery:
         if job.origin is None:
             return None
         path = self._book.folders.absolute(job.origin)
-        if self._book.folders.stamp(path) != job.stamp:
-            return None
-        for place in _PLACES:
-            if path.parent == self._book.folders.folder(place) and self._book.store.is_named(place, path.name):
-                return None
-        return path
+        return path if self._book.folders.stamp(path) == job.stamp and not self._is_named(path) else None
+
+    def _is_named(self, path: Path) -> bool:
+        """Say whether a row claims the payload at this path."""
+        book = self._book
+        return any(
+            path.parent == book.folders.folder(place) and book.store.is_named(place, path.name) for place in PLACES
+        )
 
     def _release_processing(self) -> None:
         """What the dead daemon held goes back to its line, ahead of it; the third time in a row it is suspected
@@ -172,5 +190,5 @@ class Recovery:
                 self._say(f"failed/{name}: a report without its file was removed")
         for job in self._missing("done"):
             book.forget(job)
-        for path in book.folders.unfinished_reports():
+        for path in [path for place in PLACES for path in book.folders.unfinished(place) if place != "inbox"]:
             book.folders.disk.unlink(path, missing_ok=True)

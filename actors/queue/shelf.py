@@ -7,7 +7,6 @@ payload is never without a row, and a row always finds its payload.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +18,6 @@ from actors.queue.folders import Folders
 from actors.queue.job import Job, Place
 from actors.queue.store import Store
 from protocol.messages.queue import HistoryEntry
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +78,15 @@ class Shelf:
                 self.folders.disk.rename(source, target)
                 break
             except FileExistsError:
+                if self.folders.is_copy(target, source):  # this move was begun before, and died before its end
+                    self.folders.disk.unlink(source)
+                    break
                 name = self.folders.free_name(job.place, job.file, self.store.is_named)
                 job = self.save(msgspec.structs.replace(job, name=name))
         stamp = self.folders.stamp(target)
         if stamp is not None and stamp != job.stamp:  # copied from another file system: its time is a new one
             job = self.save(msgspec.structs.replace(job, stamp=stamp))
         return job
-
-    def sha256(self, path: Path) -> str:
-        """Read a payload and return its digest."""
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
 
     def tell(self, kind: str, job: Job, text: str = "", entry: HistoryEntry | None = None) -> None:
         """Add to the news."""

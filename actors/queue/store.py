@@ -223,6 +223,10 @@ class Store:
         """Return the names of all payloads that belong in a folder."""
         return {name for (name,) in self._db.execute("SELECT name FROM jobs WHERE place = ?", (place,))}
 
+    def origins(self) -> Iterator[tuple[Place, str, str]]:
+        """Yield, of every job that was ever moved, its place, its name, and where it was before."""
+        yield from self._db.execute("SELECT place, name, origin FROM jobs WHERE origin IS NOT NULL")
+
     def done_ids(self) -> list[str]:
         return [job for (job,) in self._db.execute(f"SELECT id FROM jobs WHERE {_where('done')}")]
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from tests.actors.queue.homes import (
     accept_message,
     assert_agree,
     cursor,
+    elsewhere,
     entry,
     get,
     make_home,
@@ -47,7 +49,8 @@ CRASHED = 137
 
 
 class AnyStep(CrashPoint):
-    """The step of this number, whatever it is. Syncs change nothing that a surviving kernel shows, and are not counted.
+    """The step of this number, whatever it is. Syncs of folders change nothing that a surviving kernel shows, and are
+    not counted; that of a file is where a copy to another file system is whole and has no name yet.
 
     To die after a step is to die before the next one, so one of the two is enough.
     """
@@ -56,7 +59,7 @@ class AnyStep(CrashPoint):
         super().__init__("any", count=number)
 
     def hit(self, step: str, path: Path | None, *, after: bool) -> bool:
-        if after or step.startswith("sync"):
+        if after or step == "sync_folder":
             return False
         self.count -= 1
         return self.count == 0
@@ -131,6 +134,16 @@ def falling_back(book: Book) -> None:
     recover(book)
 
 
+def crossing(book: Book) -> None:
+    """The inbox and ``processing/`` are on another file system: a move is a copy and a removal."""
+    home = book.folders.home
+    path = put(home, "a.jsonl", ROW)
+    accept_all(book, [accept_message(path)])
+    book.back_to_line(claim(book))
+    put(home, "added.jsonl", ROW * 2, home.line("high"))
+    recover(book)
+
+
 def losing_sqlite(book: Book) -> None:
     home = book.folders.home
     for name in ("b.jsonl", "a.jsonl"):
@@ -149,6 +162,7 @@ SCENARIOS: dict[str, Callable[[Book], None]] = {
     "changing": changing,
     "falling_back": falling_back,
     "losing_sqlite": losing_sqlite,
+    "crossing": crossing,
 }
 
 
@@ -199,8 +213,12 @@ def crash_everywhere(scenario: str) -> dict[str, int]:
     code = CRASHED
     while code == CRASHED:
         points += 1
-        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None))
             home = make_home(Path(folder))
+            if scenario == "crossing":
+                for apart in (home.inbox, home.processing):
+                    stack.enter_context(elsewhere(apart))
             code = in_child(partial(live, home, scenario, CrashingDisk(AnyStep(points))))
             assert code in (0, CRASHED), f"{scenario} failed at step {points}"
             texts = {text for text, paths in where(home).items() if not Path(paths[0]).name.startswith(".")}

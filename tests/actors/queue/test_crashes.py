@@ -19,6 +19,7 @@ LEAST_STEPS = {
     "changing": 8,
     "falling_back": 8,
     "losing_sqlite": 5,
+    "crossing": 12,
 }
 """Fewer would mean that the scenario no longer does what it is there for."""
 
