@@ -40,9 +40,9 @@ class DyingDisk(Disk):
 
     def commit(self, connection: sqlite3.Connection) -> None:
         head = read_head(self._home)
-        if head is not None and head.checkpoint is not None:
-            if self._wanted(read_record(self._home.checkpoints / head.checkpoint / LEDGER, Ledger)):
-                os.kill(os.getpid(), signal.SIGKILL)
+        name = head.checkpoint if head is not None else None
+        if name is not None and self._wanted(read_record(self._home.checkpoints / name / LEDGER, Ledger)):
+            os.kill(os.getpid(), signal.SIGKILL)
         super().commit(connection)
 
 
