@@ -7,9 +7,11 @@ async with anyio.create_task_group() as tasks:
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import socket
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -39,6 +41,9 @@ AT_ONCE = 64
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 STARVED_PAUSE = 0.1
 """Seconds to wait when no file descriptor is left: the connection stays in the backlog."""
+
+ABANDONED = 1000
+"""Requests that go on although nobody waits for them any more; above it the oldest are given up before their time."""
 
 WATCH_EVERY = 2.0
 """Seconds between two looks at whether the socket's file is still there."""
@@ -84,16 +89,20 @@ async def serve(
     """
     limits = limits or Limits()
     _make_room(limits.max_connections + SPARE)
-    async with anyio.create_task_group() as tasks:
-        server = _Server(handler, limits, name, traffic or Traffic(), tasks)
-        while True:
-            with listening(path) as published:
-                task_status.started()
-                task_status = anyio.TASK_STATUS_IGNORED
-                async with anyio.create_task_group() as round_:
-                    round_.start_soon(server.accept, published.socket)
-                    await _until_gone(published)
-                    round_.cancel_scope.cancel()
+    server = _Server(handler, limits, name, traffic or Traffic())
+    try:
+        async with anyio.create_task_group() as server.tasks:
+            server.tasks.start_soon(server.give_up_abandoned)
+            while True:
+                with listening(path) as published:
+                    task_status.started()
+                    task_status = anyio.TASK_STATUS_IGNORED
+                    async with anyio.create_task_group() as round_:
+                        round_.start_soon(server.accept, published.socket)
+                        await _until_gone(published)
+                        round_.cancel_scope.cancel()
+    finally:
+        server.close()
 
 
 def _make_room(connections: int) -> None:
@@ -111,18 +120,20 @@ async def _until_gone(published: Listening) -> None:
 
 
 class _Server:
-    def __init__(
-        self, handler: Handler, limits: Limits, name: str, traffic: Traffic, tasks: anyio.abc.TaskGroup
-    ) -> None:
+    tasks: anyio.abc.TaskGroup
+
+    def __init__(self, handler: Handler, limits: Limits, name: str, traffic: Traffic) -> None:
         self._handler = handler
         self._limits = limits
         self._traffic = traffic
-        self._tasks = tasks
         self._answers = Answers()
         self._welcome = WelcomeFrame(version=VERSION, server=name, pid=os.getpid(), instance=str(uuid4()))
         self._lobby: dict[Connection, None] = {}
         """Those without a hello, oldest first."""
         self._admitted: set[Connection] = set()
+        self._abandoned: deque[tuple[float, Asked]] = deque()
+        """Requests whose clients have gone, and until when they may come back with the same ones, soonest first."""
+        self._left = anyio.Event()
 
     async def accept(self, listener: socket.socket) -> None:
         """Accept for ever. Running out of file descriptors is waited out, never spun on."""
@@ -152,7 +163,7 @@ class _Server:
             self._evict()
         connection = Connection(sock, peer, self._handler, self._answers, self._limits, self._welcome, self._admit)
         self._lobby[connection] = None
-        self._tasks.start_soon(self._run, connection)
+        self.tasks.start_soon(self._run, connection)
 
     def _evict(self) -> None:
         """Make room: who has not said hello goes first, the oldest before the others."""
@@ -178,14 +189,30 @@ class _Server:
             self._traffic.open -= 1
             self._lobby.pop(connection, None)
             self._admitted.discard(connection)
-            if connection.abandoned:
-                self._tasks.start_soon(self._give_up, connection.abandoned)
+            self._keep(connection.abandoned)
 
-    async def _give_up(self, abandoned: list[Asked]) -> None:
-        """Wait for the clients to come back with the same requests; cancel what nobody came back for."""
-        try:
-            await anyio.sleep(self._limits.retry_within)
-        finally:
-            for asked in abandoned:
-                if not asked.waiters:
-                    asked.cancel()
+    def _keep(self, abandoned: list[Asked]) -> None:
+        until = anyio.current_time() + self._limits.retry_within
+        self._abandoned.extend((until, asked) for asked in abandoned)
+        while len(self._abandoned) > ABANDONED:
+            _give_up(self._abandoned.popleft()[1])
+        self._left.set()
+
+    async def give_up_abandoned(self) -> None:
+        """Give up, for ever, what nobody came back for in time."""
+        while True:
+            while self._abandoned and self._abandoned[0][0] <= anyio.current_time():
+                _give_up(self._abandoned.popleft()[1])
+            self._left = anyio.Event()
+            with anyio.move_on_at(self._abandoned[0][0] if self._abandoned else math.inf):
+                await self._left.wait()
+
+    def close(self) -> None:
+        """Nobody can come back any more."""
+        for _, asked in self._abandoned:
+            _give_up(asked)
+
+
+def _give_up(asked: Asked) -> None:
+    if not asked.waiters:
+        asked.cancel()

@@ -211,6 +211,13 @@ class Office(Actor):
 R = TypeVar("R")
 
 
+def enlist(waiting: dict[str, list[Reply[R]]], key: str, reply: Reply[R]) -> None:
+    """Add somebody who waits for what this key names, and forget all who have given up waiting."""
+    for other in [other for other, replies in waiting.items() if all(one.done for one in replies)]:
+        del waiting[other]
+    waiting.setdefault(key, []).append(reply)
+
+
 def answer(waiting: list[Reply[R]], value: R) -> None:
     """Give all who wait what they waited for."""
     for reply in waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.queue.intake import accepted, was_accepted
 from actors.queue.job import Job
-from actors.queue.office import AmbiguousJob, NothingToSkip, Office, UnknownJob, WrongState, answer
+from actors.queue.office import AmbiguousJob, NothingToSkip, Office, UnknownJob, WrongState, answer, enlist
 from protocol.messages.common import Done
 from protocol.messages.queue import (
     Accepted,
@@ -43,7 +43,7 @@ class PeopleDesk(Office):
 
     @on(GetHistory)
     async def _get_history(self, message: GetHistory) -> list[HistoryEntry]:
-        return await self.look(self.book.store.history, max(0, message.limit), message.outcome)
+        return await self.look(self.book.store.history, message.limit, message.outcome)
 
     @on_deferred(WaitAccepted)
     async def _wait_accepted(self, message: WaitAccepted, reply: Reply[Accepted]) -> None:
@@ -54,8 +54,7 @@ class PeopleDesk(Office):
         elif job is None and over is not None:
             reply.send(was_accepted(over))
         else:
-            waiting = [one for one in self.accepting.get(message.submit_id, []) if not one.done]
-            self.accepting[message.submit_id] = [*waiting, reply]
+            enlist(self.accepting, message.submit_id, reply)
 
     @on_deferred(WaitFinished)
     async def _wait_finished(self, message: WaitFinished, reply: Reply[HistoryEntry]) -> None:
@@ -69,8 +68,7 @@ class PeopleDesk(Office):
         if over is not None and job.state in ("done", "failed"):
             reply.send(over)
         else:
-            waiting = [one for one in self.finishing.get(job.id, []) if not one.done]
-            self.finishing[job.id] = [*waiting, reply]
+            enlist(self.finishing, job.id, reply)
 
     # ------------------------------------------------------------ one job
 

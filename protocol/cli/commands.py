@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import NoReturn
 
@@ -112,6 +113,18 @@ def subcommands(parser: argparse.ArgumentParser, **helps: str) -> dict[str, argp
         )
         common_options(parsers[name])
     return parsers
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what reads an option's value as a whole number of at least so many."""
+
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is less than {least}")
+        return number
+
+    return whole_number
 
 
 def _sentence(text: str) -> str:

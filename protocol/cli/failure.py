@@ -24,7 +24,7 @@ _NEXT = {
     "stopping": "it is on its way out; afterwards: stokehold run",
     "timed_out": _LOOK,
     "connection_lost": _LOOK,
-    "reply_too_large": "ask for less, or raise control.max_frame",
+    "reply_too_large": "ask for less",
     "handler_failed": "this is a fault in stokehold; its traceback: stokehold logs",
     "not_allowed": "only the owner of the daemon and root may command it",
     "incompatible": "run the command line of the same version as the daemon",

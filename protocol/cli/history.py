@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from protocol.cli.commands import at_least
 from protocol.cli.moment import when
 from protocol.cli.place import find_place
 from protocol.cli.plain import print_json, read
@@ -17,7 +18,9 @@ _COLUMNS = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="at most so many, the newest (1000)")
+    parser.add_argument(
+        "--limit", type=at_least(0), default=1000, metavar="N", help="at most so many, the newest (1000)"
+    )
     parser.add_argument("--outcome", choices=("trained", "failed", "cancelled", "rolled_back"), help="only these")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from protocol.cli.commands import at_least
 from protocol.cli.failure import CommandFailed
 from protocol.cli.folder import home_folder
 from protocol.cli.log_line import told
@@ -22,7 +23,7 @@ FOLLOWED_AFTER = 10
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
-    parser.add_argument("-n", "--lines", type=int, metavar="N", help="the last N lines (all; with -f, 10)")
+    parser.add_argument("-n", "--lines", type=at_least(0), metavar="N", help="the last N lines (all; with -f, 10)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -115,7 +116,7 @@ def _old_lines(files: Iterable[Path], following: Follower | None) -> Iterator[st
 
 
 def _tail(lines: Iterator[str], last: int | None) -> Iterable[str]:
-    return lines if last is None else deque(lines, maxlen=max(last, 0))
+    return lines if last is None else deque(lines, maxlen=last)
 
 
 def _text(line: bytes) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from protocol.cli.commands import at_least
 from protocol.cli.place import find_home
 from protocol.cli.run import become
 
@@ -16,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?" if plan else None, metavar="FILE", help="a JSONL file")
     parser.add_argument("--config", metavar="CONFIG", help="a TOML file; default: HOME/stokehold.toml")
     if not plan:
-        parser.add_argument("--rows", type=_positive, metavar="N", help="how many rows to print")
+        parser.add_argument("--rows", type=at_least(1), metavar="N", help="how many rows to print")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,10 +35,3 @@ def run(options: argparse.Namespace) -> int:
         # A name that begins with a dash must not be read as an option.
         words.append(options.file if not options.file.startswith("-") else f"./{options.file}")
     become(f"actors.tools.{options.command}", words)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from protocol.messages.common import BadLine, Done, Message, Phase, Priority, Record, Request
 
 JobState = Literal["queued", "processing", "failed"]
 Outcome = Literal["trained", "failed", "cancelled", "rolled_back"]
+
+JobText = Annotated[str, msgspec.Meta(max_length=1100)]
+"""An id, a unique beginning of one, or a file name: 255 bytes, each of which may have to be written ``\\xNN``."""
+SubmitId = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 # ---------------------------------------------------------------- records
@@ -266,43 +272,42 @@ class GetQueue(Request[list[JobView]], frozen=True):
 
 
 class GetJob(Request[JobView], frozen=True):
-    job: str
-    """An id, a unique beginning of one, or a file name."""
+    job: JobText
 
 
 class GetHistory(Request[list[HistoryEntry]], frozen=True):
-    limit: int = 1000
+    limit: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)] = 1000
     outcome: Outcome | None = None
 
 
 class WaitAccepted(Request[Accepted], frozen=True):
     """Answered when the file submitted under this id has been accepted or refused."""
 
-    submit_id: str
+    submit_id: SubmitId
 
 
 class WaitFinished(Request[HistoryEntry], frozen=True):
     """Answered when the job is over: trained (committed), failed or cancelled."""
 
-    job: str
+    job: JobText
 
 
 class Retry(Request[JobView], frozen=True):
     """Queue a failed job again, with its attempts forgiven and its progress kept."""
 
-    job: str
+    job: JobText
 
 
 class Cancel(Request[Done], frozen=True):
     """Take a waiting or running job out of the line. What was trained stays trained, and stands in history."""
 
-    job: str
+    job: JobText
 
 
 class Move(Request[JobView], frozen=True):
     """Put a waiting job at the end of another line."""
 
-    job: str
+    job: JobText
     priority: Priority
 
 

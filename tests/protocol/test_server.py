@@ -273,6 +273,21 @@ async def test_a_request_whose_client_is_gone_is_given_up_after_the_time_to_come
         house.held["h"].reply("nobody hears it")
 
 
+async def test_what_is_left_behind_is_bounded_and_the_oldest_is_given_up_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.server.ABANDONED", 2)
+    house = House()
+    async with serving(path, house):
+        for number in range(4):
+            async with Raw(path) as client:
+                await client.greet()
+                await client.send(request(f"a{number}", {"type": "hold", "name": str(number)}))
+                await until(lambda number=number: str(number) in house.held)
+        await until(lambda: house.given_up == ["0", "1"])
+    assert house.given_up == ["0", "1", "2", "3"], "and with the server all of it"
+
+
 async def test_a_client_done_with_writing_still_gets_its_reply(path: Path, encoding: Any) -> None:
     house = House()
     async with serving(path, house), Raw(path, encoding) as client:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actors.queue.manager import QueueManager
+from actors.queue.office import enlist
 from actors.settings_store import ConfigStore
 from protocol.config import Config, InboxSection
 from protocol.home import Home
@@ -166,6 +169,23 @@ async def test_history_is_newest_first_and_can_be_asked_by_outcome(home: Home) -
         assert [row.file for row in await hall.queue.call(GetHistory())] == ["a.jsonl", "b.jsonl"]
         assert [row.file for row in await hall.queue.call(GetHistory(limit=1))] == ["a.jsonl"]
         assert [row.file for row in await hall.queue.call(GetHistory(outcome="cancelled"))] == ["b.jsonl"]
+
+
+async def test_who_waits_no_more_is_forgotten() -> None:
+    @dataclass
+    class Waiter:
+        done: bool = False
+
+    waiting: dict[str, list[Any]] = {}
+    first, second = Waiter(), Waiter()
+    enlist(waiting, "a", first)
+    enlist(waiting, "a", second)
+    first.done = True
+    enlist(waiting, "b", Waiter())
+    assert set(waiting) == {"a", "b"}, "one of the two still waits"
+    second.done = True
+    enlist(waiting, "c", Waiter())
+    assert set(waiting) == {"b", "c"}
 
 
 # ---------------------------------------------------------------- the gate

@@ -66,7 +66,8 @@ def test_no_command_is_misuse(run: Run) -> None:
     "words",
     [["statsu"], ["status", "--bogus"], ["status", "extra"], ["queue"], ["queue", "burn"], ["submit"],
      ["queue", "move", "x"], ["queue", "move", "x", "--priority", "urgent"],
-     ["stop", "--now", "--after-file"], ["--hom", "x", "status"]],
+     ["stop", "--now", "--after-file"], ["--hom", "x", "status"], ["history", "--limit", "-1"],
+     ["logs", "-n", "many"], ["preview", "x.jsonl", "--rows", "0"]],
 )  # fmt: skip
 def test_misuse_exits_2_and_says_so_on_stderr(run: Run, words: list[str]) -> None:
     done = run(*words)
