@@ -221,7 +221,7 @@ class InboxWatcher(Actor):
     def _over(self, candidate: Candidate, verdict: Accept | Refuse) -> None:
         """Forget a file that QueueManager has dealt with or that changed; remember a refused one that it left standing.
 
-        Only payloads can be filed away. A link, a pipe or a device is refused where it is, once.
+        What is no file can only be renamed: on another file system than the queue's it stays where it is.
         """
         self._retry.pop(candidate.path, None)
         self._settling.forget(candidate.path)

@@ -73,7 +73,7 @@ class Intake:
         path = Path(message.path)
         stamp = book.folders.stamp(path)
         if stamp is None:
-            return NotAsRead(f"{printable(path.name)} is gone")
+            return self._refuse_no_file(message, path)
         known = self._known(message.submit_id)
         if known is not None and known.state != "checking":
             book.folders.disk.unlink(path, missing_ok=True)
@@ -82,6 +82,18 @@ class Intake:
         job = msgspec.structs.replace(job, stamp=stamp, sha256=message.sha256, samples=0)
         parked = book.park(job, message.reason, message.lines, source=path)
         return accepted(parked)
+
+    def _refuse_no_file(self, message: Refuse, path: Path) -> Accepted | NotAsRead:
+        """A link, a pipe or a device goes to ``failed/`` as it is: it is renamed, and never opened."""
+        book = self._book
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return NotAsRead(f"{printable(path.name)} is gone")
+        if found.st_dev != book.folders.folder("failed").stat().st_dev:
+            return NotAsRead(f"{printable(path.name)} is no file, and cannot be moved to another file system")
+        parked = book.park(self._new(message, Stamp(0, found.st_mtime_ns)), message.reason, source=path)
+        return accepted(book.carry(parked, path))
 
     def _known(self, submit_id: str | None) -> Job | None:
         return None if submit_id is None else self._book.store.get(submit_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +18,8 @@ from actors.settings_store import ConfigStore
 from protocol.config import Config, InboxSection
 from protocol.home import Home
 from protocol.messages.inbox import Rescan
-from protocol.messages.queue import GetQueue
-from supervisor import ChildSpec, Disk, SupervisorSpec, Tree, open_tree
+from protocol.messages.queue import GetQueue, Retry
+from supervisor import ChildSpec, Disk, HandlerFailed, SupervisorSpec, Tree, open_tree
 from supervisor.testing import eventually
 
 pytestmark = pytest.mark.anyio
@@ -105,18 +106,34 @@ async def test_a_name_that_is_not_utf8_becomes_a_job_that_can_be_shown(tmp_path:
         assert payload.read_bytes() == ROW
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe"])
-async def test_what_is_no_regular_file_never_becomes_a_payload_and_is_said(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["link", "pipe", "socket"])
+async def test_what_is_no_regular_file_is_put_away_unopened_with_its_reason_once(tmp_path: Path, kind: str) -> None:
     home = Home(tmp_path)
+    secret = tmp_path / "secret.jsonl"
+    secret.write_bytes(ROW)
     async with daemon(home) as (tree, board):
         path = home.inbox / "a.jsonl"
         if kind == "link":
-            path.symlink_to(tmp_path / "secret")
-        else:
+            path.symlink_to(secret)
+        elif kind == "pipe":
             os.mkfifo(path)
-        await tree.ref("InboxWatcher").call(Rescan(), timeout=10)
-        payloads = [entry for place in ("high", "normal", "low") for entry in home.line(place).iterdir()]  # type: ignore[arg-type]
-        assert payloads == []
-        assert path.is_symlink() or path.is_fifo()
-        await eventually(lambda: "not a regular file" in str(board.troubles.get("InboxWatcher")))
-        assert await tree.ref("QueueManager").call(GetQueue()) == []
+        else:
+            with socket.socket(socket.AF_UNIX) as odd:
+                odd.bind(str(path))
+        for _ in range(3):
+            await tree.ref("InboxWatcher").call(Rescan(), timeout=10)
+        assert list(home.inbox.iterdir()) == []
+        parked = home.failed / "a.jsonl"
+        assert parked.is_symlink() or parked.is_fifo() or parked.is_socket()
+        report = json.loads((home.failed / "a.jsonl.error.json").read_bytes())
+        assert report["reason"].startswith("not a regular file")
+        (job,) = await tree.ref("QueueManager").call(GetQueue())
+        assert (job.id, job.state) == (report["id"], "failed")
+        assert secret.read_bytes() == ROW
+        assert board.troubles == {}
+        with pytest.raises(HandlerFailed, match="submit it again"):
+            await tree.ref("QueueManager").call(Retry(job.id))
+    async with daemon(home) as (tree, _):
+        (same,) = await tree.ref("QueueManager").call(GetQueue())
+        assert same == job, "a restart changes nothing about it"
+        assert sorted(path.name for path in home.failed.iterdir()) == ["a.jsonl", "a.jsonl.error.json"]
