@@ -53,7 +53,7 @@ def _estimate(config: Config, sizes: Sizes) -> float:
     A token costs 2 operations per weight forward, 2 for its gradient, and 2 more where the weight itself is trained
     (Kaplan et al. 2020).
     """
-    prepare_torch(config.training)
+    prepare_torch(config)
     device = pick_device(config.model.device)
     side = 1024
     left, right = (torch.randn(side, side, device=device) for _ in range(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -81,24 +82,22 @@ def set_dropout(model: Any, share: float) -> None:
         layer.lora_dropout[NAME] = torch.nn.Dropout(share) if share else torch.nn.Identity()
 
 
-def merged_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Return the base's tensors under its own names, with the adapter added: a copy, the model goes on unmerged.
+def merged_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the base's tensors under its own names, with the adapter added: copies, the model goes on unmerged.
 
     The sum is made in float32, tensor by tensor, and rounded once, to the base's type: added in bfloat16, an update
     below 2^-9 of a weight would vanish, night after night. Tensors without an adapter are returned as they are.
     """
     base = model.get_base_model()
     layers = _adapted(base)
-    merged = {}
     for name, tensor in base.state_dict().items():
         owner, found, leaf = name.rpartition(".base_layer.")
         if found and leaf == "weight":
-            merged[f"{owner}.{leaf}"] = _add(tensor, layers[owner])
+            yield f"{owner}.{leaf}", _add(tensor, layers[owner])
         elif found:
-            merged[f"{owner}.{leaf}"] = tensor
+            yield f"{owner}.{leaf}", tensor
         elif ".lora_" not in name:
-            merged[name] = tensor
-    return merged
+            yield name, tensor
 
 
 def _add(weight: torch.Tensor, layer: Any) -> torch.Tensor:

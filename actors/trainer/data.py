@@ -171,11 +171,13 @@ def count_steps(order: Sequence[int], position: int, lengths: Sequence[int], bat
 def micro_batches(rows: Sequence[Encoded], budget: int) -> list[list[Encoded]]:
     """Split a step's rows so that no forward pass has more than ``budget`` tokens, padding included, if rows allow it.
 
-    Rows of like length go together, longest first: little padding, and memory runs out in the first pass or never.
+    Rows of like length go together, longest first: memory runs out in the first pass or never. None is shorter than
+    half of the longest of its pass, so that less than half of any pass is padding.
     """
     batches: list[list[Encoded]] = []
     for row in sorted(rows, key=lambda row: -len(row.ids)):  # stable: equal lengths keep the order of the epoch
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0].ids) <= budget:
+        longest = len(batches[-1][0].ids) if batches else 0
+        if batches and (len(batches[-1]) + 1) * longest <= budget and 2 * len(row.ids) >= longest:
             batches[-1].append(row)
         else:
             batches.append([row])

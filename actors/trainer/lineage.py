@@ -88,6 +88,11 @@ class Lineage:
         self.cursors.pop(entry.job, None)
         self.awaiting.append(entry)
 
+    def note(self, what: str) -> None:
+        """Note once that training is another than the settings ask for."""
+        if not any(one.endswith(what) for one in self.disturbances):
+            self.disturbances.append(f"step {self.step}: {what}")
+
     def disturb(self, identity: Mapping[str, str]) -> None:
         """Note what is another than in the run that made the newest checkpoint: counts still hold, bits may not."""
         for key in sorted(self.identity.keys() | identity.keys()):

@@ -13,7 +13,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.trainer.tiny import tiny_model, tiny_tokenizer
-from protocol.config import ModelSection, TrainingSection
+from protocol.config import Config, ModelSection, TrainingSection
 
 DTYPES: dict[str, Any] = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -30,16 +30,29 @@ class Source:
         return {name: tensor.dtype for name, tensor in self.model.state_dict().items()}
 
 
-def prepare_torch(training: TrainingSection) -> None:
-    """Set what must be set in the training thread itself before its first operation: threads and determinism."""
+def prepare_torch(config: Config) -> None:
+    """Set what must be set in the training thread itself before its first operation: threads and determinism.
+
+    On an accelerator attention is left with the plain kernel: the backward passes of the others add atomically, in any
+    order. On the CPU theirs do not.
+    """
+    training = config.training
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(thread_count(training))
-    if training.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cuda.enable_flash_sdp(False)  # its backward adds atomically, in any order
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.use_deterministic_algorithms(training.deterministic)
+    if not training.deterministic:
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.backends.cudnn.benchmark = False
+    # It makes a bug show that reads what it never wrote, and takes 5 % of each step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if pick_device(config.model.device).type != "cpu":
+        for enable in (
+            torch.backends.cuda.enable_flash_sdp,
+            torch.backends.cuda.enable_mem_efficient_sdp,
+            torch.backends.cuda.enable_cudnn_sdp,
+        ):
+            enable(False)
 
 
 def thread_count(training: TrainingSection) -> int:

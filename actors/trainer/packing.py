@@ -2,7 +2,8 @@
 
 Attention is masked block by block and each row's positions begin at 0, so that a row's logits are those that it has
 alone. Not every architecture keeps to a mask (recurrent layers carry state across it), so the model is asked before it
-is believed: packing without that check has spoilt training in several libraries (trl#1230).
+is believed: packing without that check has spoilt training in several libraries (trl#1230). Nor may a mask of ours
+stand for that of layers that look back a limited way only: it would let them see further than they ever did.
 """
 
 from __future__ import annotations
@@ -59,16 +60,23 @@ def pack_inputs(model: Any, lengths: Sequence[int], device: torch.device) -> dic
         dtype = model.get_input_embeddings().weight.dtype
         mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)
     else:
-        raise Unpackable(f"training.packing does not work with {attention} attention: set it to false")
+        raise Unpackable(f"{attention} attention takes no mask of blocks")
     return {"attention_mask": mask, "position_ids": positions[None].to(device)}
 
 
-def check_isolation(model: Any, device: torch.device) -> None:
+def check_isolation(model: Any, device: torch.device, longest: int) -> None:
     """Pack two probes and compare: the second's logits must be those that it has alone, whatever the first one is.
 
+    ``longest``: tokens that a row may have.
+
     Raises:
-        Unpackable: they are not.
+        Unpackable: they are not, or some layers do not look back over the whole of such a row.
     """
+    settings = model.config.get_text_config()
+    for name in ("sliding_window", "attention_chunk_size"):
+        window = getattr(settings, name, None)
+        if window is not None and window < longest:
+            raise Unpackable(f"some layers of this model see {window} tokens ({name}), fewer than training.max_length")
     size = model.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
     first, other, second = (torch.randint(size, (12,), generator=generator) for _ in range(3))
@@ -85,4 +93,4 @@ def check_isolation(model: Any, device: torch.device) -> None:
     bound = CLOSE if model.get_input_embeddings().weight.dtype in (torch.float32, torch.float64) else CLOSE_ROUNDED
     off = float((behind_first - alone).abs().max()) / max(1.0, float(alone.abs().max()))
     if off > bound or not torch.equal(behind_first, behind_other):
-        raise Unpackable("this model lets packed rows see each other: set training.packing to false")
+        raise Unpackable("this model lets packed rows see each other")

@@ -21,14 +21,15 @@ def seed_all(seed: int) -> None:
     """Seed every generator at the birth of a lineage."""
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)  # CUDA devices too
+    torch.manual_seed(seed)  # accelerators too
 
 
 def capture() -> tuple[Tensors, dict[str, Any]]:
-    """Return the states of torch (CPU, and each CUDA device) as tensors, those of Python and numpy as JSON."""
+    """Return the states of torch (CPU, and each accelerator in use) as tensors, of Python and numpy as JSON."""
     tensors = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        tensors |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    kind, module = _accelerator()
+    if module is not None and module.is_initialized():
+        tensors |= {f"{kind}.{index}": state for index, state in enumerate(module.get_rng_state_all())}
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
     state = {
@@ -45,9 +46,16 @@ def restore(tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> No
     name, keys, position, has_gauss, cached = state["numpy"]
     numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, cached))
     torch.set_rng_state(tensors["cpu"])
-    for index in range(torch.cuda.device_count()):
-        if (held := tensors.get(f"cuda.{index}")) is not None:
-            torch.cuda.set_rng_state(held, index)
+    kind, module = _accelerator()
+    for index in range(module.device_count() if module is not None else 0):
+        if (held := tensors.get(f"{kind}.{index}")) is not None:
+            module.set_rng_state(held, index)
+
+
+def _accelerator() -> tuple[str, Any]:
+    """Return the kind of accelerator that there is (``cuda``, ``xpu``, ...) and its module of torch, or None."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return (found.type, torch.get_device_module(found)) if found is not None else ("", None)
 
 
 @contextmanager

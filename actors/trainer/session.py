@@ -203,7 +203,9 @@ class Session:
         index = payload.index
         bad = index.refused - len(claimed.refused_lines)
         if bad and settings.data.on_bad_line == "refuse":
-            self._port.refused(claimed.id, f"{bad} rows cannot be trained on", tuple(index.bad))
+            self._port.refused(
+                claimed.id, f"{bad} of {bad + index.held_out + len(index)} rows cannot be trained on", tuple(index.bad)
+            )
             return None
         if not len(index) and not index.held_out:
             self._port.refused(claimed.id, "no row of it can be trained on", tuple(index.bad))
@@ -213,7 +215,8 @@ class Session:
     def _train(self, job: Job, payload: Payload, learner: Learner, lineage: Lineage) -> None:
         """Make the job's optimizer steps, with checkpoints and versions as they fall due."""
         training, name = job.settings.training, job.claimed.id
-        learner.begin_job(training)
+        if (unkept := learner.begin_job(training)) is not None:
+            lineage.note(unkept)
         self._report.begin(job)
         self._report.enter(job.claimed, "training")
         while not job.finished:

@@ -25,15 +25,18 @@ class TorchEngine:
     codec = TorchCodec()
 
     def prepare(self, config: Config) -> None:
-        prepare_torch(config.training)
+        prepare_torch(config)
 
     def identity(self, config: Config) -> dict[str, str]:
         device = pick_device(config.model.device)
         named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        libraries = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")}
+        libraries = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy")}
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         return {
             **libraries,
             "python": ".".join(map(str, sys.version_info[:3])),
+            "cuda": f"{torch.version.cuda} cudnn {cudnn}" if device.type == "cuda" else "none",
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "device": f"{device.type} {named}",
             "threads": str(thread_count(config.training)),
             "deterministic": str(config.training.deterministic).lower(),

@@ -17,7 +17,7 @@ from actors.trainer.loss import summed_loss
 from actors.trainer.masks import Encoder
 from actors.trainer.model import Source, pick_device, save_model, settle
 from actors.trainer.optimizer import learning_rate, make_optimizer, moments, restore_moments, set_hyperparameters
-from actors.trainer.packing import check_isolation, packs
+from actors.trainer.packing import Unpackable, check_isolation, packs
 from protocol.config import Config, TrainingSection
 
 
@@ -56,19 +56,12 @@ class TorchLearner:
         return Encoder(self.tokenizer, training.max_length)
 
     def begin_job(self, training: TrainingSection) -> str | None:
-        """Take over the settings of the job that is trained next.
-
-        Raises:
-            Unpackable: it is to be packed, and this model cannot be.
-        """
-        if training.packing and not self._packs:
-            with rng.undisturbed():
-                check_isolation(self.model, self.device)
-            self._packs = True
+        problem = self._unpackable(training) if training.packing else None
+        self._packs = training.packing and problem is None
         if self.method == "lora":
             adapter.set_dropout(self.model, training.dropout)
         self.model.train()
-        return None
+        return f"training.packing is left off: {problem}" if problem is not None else None
 
     def step(
         self, rows: Sequence[Encoded], number: int, training: TrainingSection, beat: Callable[[], None]
@@ -82,10 +75,10 @@ class TorchLearner:
         """
         count = sum(row.targets for row in rows)
         loss = 0.0
-        split = packs if training.packing else micro_batches
+        split = packs if self._packs else micro_batches
         for batch in split(rows, training.micro_batch_tokens):
             with self.autocast():
-                part = summed_loss(self.model, batch, self.device, packed=training.packing) / count
+                part = summed_loss(self.model, batch, self.device, packed=self._packs) / count
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
             beat()
@@ -100,8 +93,11 @@ class TorchLearner:
         return StepResult(loss, count, sum(len(row.ids) for row in rows), norm, rate)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Compute in bfloat16 on an accelerator if the model is published so; masters and optimizer stay float32."""
-        if self.device.type != "cpu" and torch.bfloat16 in self._stored.values():
+        """Compute in bfloat16 on an accelerator if the model is stored in 16 bits; masters and optimizer stay float32.
+
+        Also if those are float16: its gradients would need scaling not to vanish, and bfloat16's do not.
+        """
+        if self.device.type != "cpu" and self.stored_types() & {torch.bfloat16, torch.float16}:
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
@@ -134,10 +130,13 @@ class TorchLearner:
         self.warm_from = step
 
     def published(self) -> dict[str, torch.Tensor]:
-        """Return the full model's tensors as a version stores them, copied where training holds them otherwise."""
+        """Return the full model's tensors as a version stores them, on the CPU.
+
+        Copied one by one where training holds them otherwise: an accelerator has no room for them all a second time.
+        """
         with torch.no_grad():
-            tensors = adapter.merged_tensors(self.model) if self.method == "lora" else self.model.state_dict()
-            return {name: tensor.detach().to(self._stored[name]) for name, tensor in tensors.items()}
+            tensors = adapter.merged_tensors(self.model) if self.method == "lora" else self.model.state_dict().items()
+            return {name: tensor.detach().to("cpu", self._stored[name]) for name, tensor in tensors}
 
     def save_version(self, folder: Path) -> None:
         """Write the published model and its tokenizer into ``folder``; training does not notice."""
@@ -147,6 +146,15 @@ class TorchLearner:
     def stored_types(self) -> set[torch.dtype]:
         """Return the floating types that versions store."""
         return {dtype for dtype in self._stored.values() if dtype.is_floating_point}
+
+    def _unpackable(self, training: TrainingSection) -> str | None:
+        """Say why this model cannot be trained on packed rows, or None if it can."""
+        try:
+            with rng.undisturbed():
+                check_isolation(self.model, self.device, training.max_length)
+        except Unpackable as error:
+            return str(error)
+        return None
 
     @property
     def plain(self) -> Any:

@@ -59,7 +59,7 @@ def test_named_targets(small: str) -> None:
 @pytest.mark.parametrize("which", ["small", "tied"])
 def test_the_merge_is_that_of_peft(which: str, request: pytest.FixtureRequest) -> None:
     learner = adapted(request.getfixturevalue(which), dtype=torch.float32)
-    ours = merged_tensors(learner.model)
+    ours = dict(merged_tensors(learner.model))
     theirs = copy.deepcopy(learner.model).merge_and_unload().state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -69,7 +69,7 @@ def test_the_merge_is_that_of_peft(which: str, request: pytest.FixtureRequest) -
 def test_the_merge_leaves_the_model_as_it_is(small: str) -> None:
     learner = adapted(small)
     before = {name: one.clone() for name, one in learner.model.state_dict().items()}
-    merged = merged_tensors(learner.model)
+    merged = dict(merged_tensors(learner.model))
     after = learner.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     base = load_folder(small, ModelSection()).model.state_dict()
@@ -80,7 +80,7 @@ def test_the_merge_leaves_the_model_as_it_is(small: str) -> None:
 def test_an_adapter_of_zero_merges_to_identical_bytes(small: str) -> None:
     learner = adapted(small, moved=False)
     base = load_folder(small, ModelSection()).model.state_dict()
-    merged = merged_tensors(learner.model)
+    merged = dict(merged_tensors(learner.model))
     assert merged.keys() == base.keys()
     assert all(torch.equal(merged[name].view(torch.uint8), base[name].view(torch.uint8)) for name in base)
 
@@ -88,7 +88,7 @@ def test_an_adapter_of_zero_merges_to_identical_bytes(small: str) -> None:
 def test_the_sum_is_made_in_float32(small: str) -> None:
     """An update of 2^-10 of a weight, twice: in bfloat16 each would vanish, in float32 they do not before the end."""
     learner = adapted(small, dtype=torch.bfloat16)
-    merged = merged_tensors(learner.model)
+    merged = dict(merged_tensors(learner.model))
     base = learner.plain
     for name, module in base.named_modules():
         if hasattr(module, "lora_A"):

@@ -132,3 +132,4 @@ def test_micro_batches_hold_each_row_once_within_the_budget(lengths: list[int], 
     assert sorted(row.ids[0] for batch in batches for row in batch) == list(range(len(rows)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(len(row.ids) for row in batch) <= budget
+        assert 2 * min(len(row.ids) for row in batch) >= max(len(row.ids) for row in batch), "mostly padding"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from actors.trainer.engine import Encoded
 from actors.trainer.loss import summed_loss
@@ -42,7 +42,7 @@ def test_gradients_are_those_of_padded_rows(attention: str, close: float) -> Non
 
 def test_what_stands_before_a_row_changes_no_bit_of_it() -> None:
     net = model(torch.float32)
-    check_isolation(net, CPU)
+    check_isolation(net, CPU, 64)
     ids = torch.arange(20)[None]
     inputs = pack_inputs(net, [8, 12], CPU)
     with torch.no_grad():
@@ -64,14 +64,14 @@ def test_a_model_that_ignores_the_mask_is_found_out(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", deaf)
     with pytest.raises(Unpackable, match="see each other"):
-        check_isolation(net, CPU)
+        check_isolation(net, CPU, 64)
 
 
 def test_attention_that_takes_no_mask_is_refused() -> None:
     net: Any = model(torch.float32)
     net.config._attn_implementation = "flash_attention_2"
     with pytest.raises(Unpackable, match="flash_attention_2"):
-        check_isolation(net, CPU)
+        check_isolation(net, CPU, 64)
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60), budget=st.integers(1, 100))
@@ -95,3 +95,26 @@ def test_resumed_in_the_middle_it_is_exact(small: str, tmp_path: Path) -> None:
     run(home, again(port))
     assert different(held(home)[2], held(control)[2]) == []
     assert held(home)[:2] == held(control)[:2]
+
+
+def test_layers_that_look_back_a_limited_way_are_not_packed() -> None:
+    net: Any = model(torch.float32)
+    net.config.sliding_window = 32
+    check_isolation(net, CPU, 32)
+    with pytest.raises(Unpackable, match="32 tokens"):
+        check_isolation(net, CPU, 33)
+
+
+def test_a_model_that_cannot_be_packed_is_trained_without_and_the_ledger_says_so(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, port = fresh(tmp_path / "control", settings(small))
+    run(home, port)
+    unpacked = held(home)
+    monkeypatch.setattr(LlamaConfig, "sliding_window", 8, raising=False)
+    home, port = fresh(tmp_path / "home", settings(small, packing=True))
+    run(home, port)
+    weights, ledger, _ = held(home)
+    assert weights == unpacked[0]
+    (note,) = ledger.disturbances
+    assert "training.packing is left off: some layers of this model see 8 tokens" in note
