@@ -10,7 +10,7 @@ import anyio
 
 from protocol.framing import Encoding, encode
 from protocol.messages.common import TailEvent
-from protocol.wire import EventFrame, LaggedFrame, ServerFrame
+from protocol.wire import ErrorFrame, EventFrame, LaggedFrame, ServerFrame
 
 CHUNK: Final = 1 << 16
 """Bytes that are joined into one write."""
@@ -20,6 +20,9 @@ CROWDED: Final = 256
 
 OVERFULL: Final = 2 * 64 << 20
 """Bytes above which the client is given up."""
+
+UNSPEAKABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+"""What encoding raises: of half a character (a file's name that is not UTF-8), a huge number, a foreign type."""
 
 
 @dataclass(slots=True)
@@ -53,8 +56,11 @@ class Outbox:
         return len(self._entries) > CROWDED
 
     def put(self, frame: ServerFrame, feed: Feed | None = None) -> None:
-        """Add a message at the end."""
-        data = encode(frame, self.encoding)
+        """Add a message at the end. One that cannot be said in this encoding is replaced by one that tells so."""
+        try:
+            data = encode(frame, self.encoding)
+        except UNSPEAKABLE as error:
+            data = encode(_instead(frame, error), self.encoding)
         self._entries.append((data, feed))
         self._bytes += len(data)
         self.overfull |= self._bytes > OVERFULL
@@ -109,3 +115,17 @@ class Outbox:
     def wake(self) -> None:
         """Let :meth:`filled` return although there is nothing."""
         self._filled.set()
+
+
+def _instead(frame: ServerFrame, error: Exception) -> ServerFrame:
+    """Return what can be said of a frame that cannot be encoded. Its text may be a file's name or an exception's."""
+    if isinstance(frame, EventFrame):
+        told = {"event": "unreadable", "reason": _sayable(str(error))}
+        return EventFrame(id=frame.id, topic=frame.topic, at=frame.at, data=told)
+    if isinstance(frame, ErrorFrame):
+        return ErrorFrame(code=frame.code, message=_sayable(frame.message), id=frame.id)
+    raise error
+
+
+def _sayable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

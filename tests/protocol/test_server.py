@@ -352,6 +352,25 @@ async def test_an_unknown_topic_is_refused(path: Path) -> None:
         assert (await client.receive())["code"] == "bad_message"
 
 
+async def test_what_cannot_be_said_harms_neither_the_client_nor_the_server(path: Path, encoding: Any) -> None:
+    """A file's name that is not UTF-8, in an event and in a failure."""
+    house = House()
+    async with serving(path, house), Raw(path, encoding) as client:
+        await client.greet()
+        await client.send(subscribe("s1", "steps"), request("a1", {"type": "hold", "name": "h"}))
+        await client.receive()
+        await until(lambda: "h" in house.held)
+        house.publish(1, padding="caf\udce9.jsonl")
+        house.held["h"].fail("odd", "caf\udce9.jsonl is gone", {"file": "caf\udce9.jsonl"})
+        house.publish(2)
+        said = [await client.receive() for _ in range(3)]
+        assert [one for one in said if one["type"] == "error"] == [
+            {"type": "error", "id": "a1", "code": "odd", "message": r"caf\udce9.jsonl is gone"}
+        ]
+        first, second = (one["data"] for one in said if one["type"] == "event")
+        assert (first["event"], second["number"]) == ("unreadable", 2)
+
+
 async def test_a_slow_subscriber_misses_events_is_told_where_and_goes_on(path: Path) -> None:
     house = House()
     padding = "x" * 1000
