@@ -1,7 +1,7 @@
-"""The rows of one payload: found once, read again by line when their turn comes, in an order that needs no memory.
+"""The rows of one payload: found once, in an order that needs no memory.
 
-Only an index is held (offset, token count and checksum per row, some 30 bytes), so a file may be far larger than
-memory.
+An index is held (offset, token count and checksum per row, some 30 bytes), and the tokens of the first rows, up to a
+limit; the others are read again by line when their turn comes. So a file may be far larger than memory.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from protocol.messages.common import BadLine
 
 KEPT_LINES = 100
 """Bad lines that are told one by one; the rest are counted."""
+KEPT_TOKENS = 16 << 20
+"""Tokens kept from the reading that counts them: 80 MiB. Chat templates are slow, and each epoch asks again."""
 
 
 class PayloadChanged(Exception):
@@ -48,6 +50,30 @@ class Index:
         return len(self.offsets)
 
 
+class _Kept:
+    """The tokens of the first rows, packed: five bytes a token."""
+
+    def __init__(self) -> None:
+        self._ids = array("I")
+        self._trained = bytearray()
+        self._ends = array("Q", [0])
+        self._full = False
+
+    def add(self, row: Encoded) -> None:
+        """Keep the next row, unless one was left out before it or there is no room."""
+        self._full = self._full or len(self._ids) + len(row.ids) > KEPT_TOKENS
+        if not self._full:
+            self._ids.extend(row.ids)
+            self._trained.extend(row.trained)
+            self._ends.append(len(self._ids))
+
+    def get(self, row: int) -> Encoded | None:
+        if row + 1 >= len(self._ends):
+            return None
+        begin, end = self._ends[row], self._ends[row + 1]
+        return Encoded(self._ids[begin:end].tolist(), [bool(one) for one in self._trained[begin:end]])
+
+
 class Payload:
     """One JSONL file, open for as long as its job runs: a rename beneath it does no harm."""
 
@@ -55,11 +81,12 @@ class Payload:
         """Raises: PayloadChanged: it is gone."""
         try:
             self._file: BinaryIO = path.open("rb")
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise PayloadChanged(f"{path.name} is gone from queue/processing/") from error
         self._path = path
         self._encoder = encoder
         self.index = Index()
+        self._kept = _Kept()
 
     def __enter__(self) -> Payload:
         return self
@@ -83,6 +110,7 @@ class Payload:
         """
         digest, left_out, offset = hashlib.sha256(), frozenset(skip), 0
         index = self.index = Index(refused=len(left_out))
+        self._kept = _Kept()
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
             if not go_on():
@@ -102,6 +130,8 @@ class Payload:
         Raises:
             PayloadChanged: its line is another one by now.
         """
+        if (kept := self._kept.get(row)) is not None:
+            return kept
         self._file.seek(self.index.offsets[row])
         line = self._file.readline()
         if zlib.crc32(line) != self.index.checksums[row]:
@@ -123,6 +153,7 @@ class Payload:
         index.lines.append(number)
         index.lengths.append(len(encoded.ids))
         index.checksums.append(zlib.crc32(line))
+        self._kept.add(encoded)
 
 
 def is_held_out(line: bytes, share: float) -> bool:

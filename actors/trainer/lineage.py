@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from actors.trainer.checkpoint import Loaded
 from protocol.messages.queue import CommittedJob, JobStats
@@ -109,5 +108,5 @@ def committed_jobs(entries: list[LedgerEntry]) -> list[CommittedJob]:
 
 def told_again(loaded: Loaded) -> list[CommittedJob]:
     """Return the jobs that a checkpoint committed itself: its maker may have died before it could tell."""
-    names: Any = loaded.state.get("committing", ())
-    return committed_jobs([entry for entry in loaded.ledger.committed if entry.job in set(names)])
+    names = set(loaded.state.get("committing", ()))
+    return committed_jobs([entry for entry in loaded.ledger.committed if entry.job in names])

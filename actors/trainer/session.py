@@ -6,6 +6,7 @@ raises, the process ends, and the next one resumes from HEAD.
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from supervisor.durable import Disk
 
 CLAIM_WAIT = 30.0
 """Seconds that an idle session waits for a job before it looks around."""
-LINES_BETWEEN_LOOKS = 64
+BETWEEN_LOOKS = 0.1
+"""Seconds of tokenising between two looks at what is asked."""
 LOAD_LIMIT = 3600.0
 """Seconds that loading may take without a sign of life: a hub model is downloaded in it."""
 
@@ -187,13 +189,13 @@ class Session:
     def _index(self, payload: Payload, claimed: Claimed, settings: JobSettings, cursor: Cursor | None) -> Job | None:
         """Tokenise the payload. None: it is let go, or can never be trained."""
         self._report.enter(claimed, "tokenising")
-        lines = 0
+        look_at = 0.0
 
         def go_on() -> bool:
-            nonlocal lines
-            lines += 1
-            if lines % LINES_BETWEEN_LOOKS:
+            nonlocal look_at
+            if (now := time.monotonic()) < look_at:
                 return True
+            look_at = now + BETWEEN_LOOKS
             self._port.beat("tokenising")
             return self._port.wanted(claimed.id) is None
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.inbox.rows import CompletionRow
+from actors.trainer import data as data_module
 from actors.trainer.data import Payload, PayloadChanged, count_steps, is_held_out, micro_batches, row_order, take_step
 from actors.trainer.engine import Encoded
 from actors.trainer.masks import Encoder
@@ -73,8 +75,27 @@ def test_a_changed_payload_is_found_out(tmp_path: Path, tokenizer: Any) -> None:
         later.read(0)
         with pytest.raises(PayloadChanged, match="line 2"):
             later.read(1)
-    with pytest.raises(PayloadChanged, match="gone"):
-        Payload(tmp_path / "y.jsonl", Encoder(tokenizer, 64))
+    for path in (tmp_path / "y.jsonl", tmp_path):
+        with pytest.raises(PayloadChanged, match="gone"):
+            Payload(path, Encoder(tokenizer, 64))
+
+
+def test_rows_are_encoded_once_as_far_as_memory_is_given(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_module, "KEPT_TOKENS", 20)
+    rows = [{"prompt": f"say {n}", "completion": " so " * n} for n in range(1, 9)]
+    found, sha256 = payload(tmp_path, tokenizer, "\n".join(map(json.dumps, rows)).encode())
+    with found:
+        assert found.scan(sha256, (), 0.0, always)
+        fresh = Encoder(tokenizer, 64)
+        expected = [fresh.encode(CompletionRow(row["prompt"], row["completion"])) for row in rows]
+        asked: list[Any] = []
+        encode = Encoder.encode
+        monkeypatch.setattr(Encoder, "encode", lambda self, row: asked.append(row) or encode(self, row))
+        assert [found.read(row) for row in range(8)] == expected
+        assert 0 < len(asked) < 8
+        assert [row.completion for row in asked] == [row["completion"] for row in rows[-len(asked) :]]
 
 
 def test_a_scan_can_be_ended(tmp_path: Path, tokenizer: Any) -> None:

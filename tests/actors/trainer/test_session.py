@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors.trainer import session as session_module
 from actors.trainer.checkpoint import CheckpointStore
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
@@ -86,10 +85,7 @@ def in_phase(port: FakePort, phase: Phase) -> Callable[[str | None], Wish | None
 
 
 @pytest.mark.parametrize("phase", ["loading", "tokenising", "training", "saving"])
-def test_a_stop_in_each_phase_leaves_a_checkpoint(
-    small: str, tmp_path: Path, phase: Phase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session_module, "LINES_BETWEEN_LOOKS", 1)
+def test_a_stop_in_each_phase_leaves_a_checkpoint(small: str, tmp_path: Path, phase: Phase) -> None:
     home, port = fresh(tmp_path / "home", settings(small, {"every_steps": 2}))
     port.asks = in_phase(port, phase)
     run(home, port)
