@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from actors.trainer.checkpoint import Loaded
 from protocol.messages.queue import CommittedJob, JobStats
-from protocol.records import BaseModel, Cursor, Ledger, LedgerEntry, VersionManifest
+from protocol.records import BaseModel, Cursor, Head, Ledger, LedgerEntry, VersionManifest
 
 
 @dataclass(slots=True)
@@ -36,9 +36,9 @@ class Lineage:
     identity: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def born(cls, base: VersionManifest) -> Lineage:
-        """Return a new line, from the version that holds its base."""
-        return cls(id=base.lineage, base=base.base, version=base.version, identity=dict(base.identity))
+    def born(cls, head: Head, base: VersionManifest) -> Lineage:
+        """Return HEAD's line before its first checkpoint. ``base``: the version that HEAD names."""
+        return cls(id=head.lineage, base=base.base, version=base.version, identity=dict(base.identity))
 
     @classmethod
     def resumed(cls, loaded: Loaded, published: VersionManifest | None) -> Lineage:

@@ -14,6 +14,7 @@ from actors.trainer.head import HeadFile, repair_current
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
 from actors.trainer.publish import clean_versions, verify_version, versions
+from actors.trainer.torn import start_command
 from protocol.config import Config
 from protocol.home import Home
 from protocol.records import MANIFEST, BaseModel, Head, VersionManifest, read_record
@@ -59,17 +60,19 @@ def recover(home: Home, disk: Disk, store: CheckpointStore) -> Found:
     published = read_record(home.version(shown) / MANIFEST, VersionManifest) if shown is not None else None
     if loaded is not None:
         return Found(Lineage.resumed(loaded, published), loaded, published)
-    return Found(Lineage.born(published) if published else None, None, published)
+    return Found(Lineage.born(named, published) if named and published else None, None, published)
 
 
 def _adopt(home: Home, head: Head | None) -> Head | None:
     """Return HEAD with the version that a killed process had published and not yet named.
 
-    Only one of the very state that HEAD names: a consolidated one was not yet compared, so it is left alone.
+    Only one of the very state that HEAD names: a consolidated one was not yet compared, so it is left alone. Without a
+    HEAD a new lineage begins, from the base that is there: its first HEAD was not reached, or was taken away to begin
+    again.
     """
     for version in versions(home):
         if head is None and version.kind == "base":
-            return Head(version.lineage, None, version.version, datetime.now(UTC))
+            return Head(secrets.token_hex(8), None, version.version, datetime.now(UTC))
         if (
             head is not None
             and version.kind in ("trained", "snapshot")
@@ -80,7 +83,7 @@ def _adopt(home: Home, head: Head | None) -> Head | None:
     return head
 
 
-def check_stamp(found: Found, config: Config) -> None:
+def check_stamp(home: Home, found: Found, config: Config) -> None:
     """Compare the settings with what the home was begun with.
 
     Raises:
@@ -95,7 +98,8 @@ def check_stamp(found: Found, config: Config) -> None:
     ):
         if stamped != asked:
             raise WrongHome(
-                f"{key} is {asked!r}, but this home was begun with {stamped!r}: set it back, or use another home"
+                f"{key} is {asked!r}, but this home was begun with {stamped!r}: stop the daemon (stokehold stop --home "
+                f"{home.root}), set it back or use another home, and start it: {start_command(home)}"
             )
 
 
@@ -125,15 +129,21 @@ def rebuild(home: Home, engine: Engine, config: Config, lineage: Lineage, loaded
         WrongHome: that version is damaged or gone.
         WrongShape: the checkpoint does not fit it.
     """
-    found = [one for one in versions(home) if one.weights_sha256 == lineage.base.weights_sha256]
-    if not found:
-        raise WrongHome("the version that holds the base model is gone from models/versions: put a copy of it back")
-    number = found[-1].version
-    if problem := verify_version(home, number):
-        raise WrongHome(
-            f"models/versions/{number:06d} holds the base model and is damaged ({problem}): put a copy back"
-        )
-    learner = engine.reload(home.version(number), config)
+    learner = engine.reload(home.version(_version_to_load(home, lineage)), config)
     if loaded is not None:
         learner.restore(loaded.tensors, loaded.state)
     return learner
+
+
+def _version_to_load(home: Home, lineage: Lineage) -> int:
+    """Return the version that holds the base; of a model whose every weight is in the checkpoint, any other will do."""
+    found = versions(home)
+    able = [one.version for one in reversed(found) if one.weights_sha256 == lineage.base.weights_sha256]
+    if lineage.base.method == "full" and lineage.checkpoint is not None:
+        able += [one.version for one in found if one.base.weights_sha256 == lineage.base.weights_sha256]
+    problems = []
+    for number in dict.fromkeys(able):
+        if (problem := verify_version(home, number)) is None:
+            return number
+        problems.append(f"{home.version(number)} is damaged: {problem}")
+    raise WrongHome(f"no version holds the base model: put a copy of it back ({'; '.join(problems) or 'it is gone'})")

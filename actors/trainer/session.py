@@ -24,7 +24,7 @@ from actors.trainer.torn import AllTorn
 from protocol.home import Home
 from protocol.messages.queue import Claimed, JobStats
 from protocol.messages.trainer import ConsolidationResult
-from protocol.records import Cursor
+from protocol.records import Cursor, NewerFormat
 from supervisor.durable import Disk
 
 CLAIM_WAIT = 30.0
@@ -55,8 +55,8 @@ class Session:
         self._port.beat("recovering", LOAD_LIMIT)
         try:
             found = recover(self._home, self._disk, self._keeper.store)
-            check_stamp(found, self._port.config())
-        except (AllTorn, WrongHome) as error:
+            check_stamp(self._home, found, self._port.config())
+        except (AllTorn, WrongHome, NewerFormat) as error:
             self._wait_for_people(str(error))
             return
         self._resume(found)

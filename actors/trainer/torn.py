@@ -49,7 +49,14 @@ def _commands(home: Home, choice: str | None) -> str:
     aside = f'mv {old} {old}.aside-"$(date +%s)" && mkdir {old} && rm -f {_quoted(home.head)}'
     again = f"begin again from the base model: {aside}"
     either = f"{choice} , or {again}" if choice else again
-    return f"Stop the daemon: stokehold stop --home {root} , then {either} , and start it: stokehold run --home {root}"
+    return f"Stop the daemon: stokehold stop --home {root} , then {either} , and start it: {start_command(home)}"
+
+
+def start_command(home: Home) -> str:
+    """Return what starts this home's daemon again: with settings elsewhere, only who started it knows."""
+    if home.settings.exists():
+        return f"stokehold run --home {_quoted(home.root)}"
+    return f"stokehold run CONFIG --home {_quoted(home.root)}"
 
 
 def _quoted(path: object) -> str:

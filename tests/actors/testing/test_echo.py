@@ -13,6 +13,7 @@ import pytest
 from actors.testing.echo_learner import EchoCrash
 from actors.trainer.port import Consolidate, LetGo, Stop, Wish
 from actors.trainer.publish import versions
+from actors.trainer.recover import WrongHome
 from actors.trainer.shelf import Shelf
 from protocol.home import Home
 from protocol.messages.queue import Committed, Published
@@ -175,3 +176,20 @@ def test_no_heavy_module_is_imported() -> None:
     heavy = {"torch", "transformers", "tokenizers", "peft", "safetensors", "jinja2"}
     program = f"import sys, actors.testing.echo; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_damaged_base_is_not_needed_where_the_checkpoint_holds_every_weight(
+    tmp_path: Path, home: Home, method: str
+) -> None:
+    config = settings(method=method)
+    expected = control(tmp_path / "control", config)
+    first, second = two(home)
+    run(home, FakePort(config, [first]))
+    (home.version(1) / "model.safetensors").write_bytes(b"damaged")
+    if method == "lora":
+        with pytest.raises(WrongHome, match="put a copy of it back"):
+            run(home, FakePort(config, [second]))
+    else:
+        run(home, FakePort(config, [second]))
+        assert outcome(home) == expected
