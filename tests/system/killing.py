@@ -62,14 +62,22 @@ class Controls:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def __getitem__(self, method: str) -> Outcome:
-        known = self._folder / f"control-{method}.json"
+    def home(self, method: str) -> Path:
+        """Return the home of that run; its daemon has stopped."""
+        root = self._folder / f"control-{method}"
         with (self._folder / f"control-{method}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not known.exists():
-                known.write_text(json.dumps(control_run(self._folder / f"control-{method}", method)))
-        weights, entries = json.loads(known.read_text())
+            if not self._known(method).exists():
+                self._known(method).write_text(json.dumps(control_run(root, method)))
+        return root
+
+    def __getitem__(self, method: str) -> Outcome:
+        self.home(method)
+        weights, entries = json.loads(self._known(method).read_text())
         return weights, entries
+
+    def _known(self, method: str) -> Path:
+        return self._folder / f"control-{method}.json"
 
 
 @pytest.fixture(scope="session")

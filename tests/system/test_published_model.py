@@ -6,44 +6,44 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tests.system.conftest import MakeDaemon
-from tests.system.harness import rows
+from protocol.home import Home
+from tests.system.harness import CLI
+from tests.system.killing import METHODS, Controls
 
 STRANGER = """
 import json, sys
 from transformers import AutoModelForCausalLM, AutoTokenizer
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-ids = tokenizer("The stoker feeds", return_tensors="pt").input_ids
-out = model.generate(ids, max_new_tokens=4, do_sample=False)
-chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
-print(json.dumps({"new": out.shape[1] - ids.shape[1], "text": tokenizer.decode(out[0]), "chat": chat,
-                  "ours": [m for m in sys.modules if m.split(".")[0] in ("actors", "supervisor", "protocol", "peft")],
-                  "parameters": sum(p.numel() for p in model.parameters())}))
+for folder in sys.argv[1:]:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("The stoker feeds", return_tensors="pt").input_ids
+    out = model.generate(ids, max_new_tokens=4, do_sample=False)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    ours = [m for m in sys.modules if m.split(".")[0] in ("actors", "supervisor", "protocol", "peft")]
+    print(json.dumps({"new": out.shape[1] - ids.shape[1], "text": tokenizer.decode(out[0]), "chat": chat, "ours": ours,
+                      "parameters": sum(p.numel() for p in model.parameters())}))
 """
 
 
-@pytest.mark.parametrize("settings", [{}, {"training": {"method": "lora", "lora_rank": 4}}], ids=["full", "lora"])
-def test_a_stranger_loads_it(make_daemon: MakeDaemon, tmp_path: Path, settings: dict[str, Any]) -> None:
-    it = make_daemon(settings=settings).start()
-    it.drop("a.jsonl", rows(20))
-    it.wait_status("trained", lambda s: s["queue"]["done"] == 1)
-    it.wait_idle()
-    base, current = it.home.version(1), it.home.current.resolve()
-    listed = it.json("models", "list")
-    assert it.stop() == 0
-    assert [(row["kind"], row["current"]) for row in listed] == [("trained", True), ("base", False)]
-    assert listed[0]["weights_sha256"] != listed[1]["weights_sha256"]
-    said = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, str(current)], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    answer = json.loads(said.stdout.splitlines()[-1])
-    assert 1 <= answer["new"] <= 4
-    assert answer["ours"] == []
-    assert answer["parameters"] > 100_000
-    assert "hi" in answer["chat"]
-    assert base.is_dir()
+def test_a_stranger_loads_it(undisturbed: Controls, tmp_path: Path) -> None:
+    homes = [Home(undisturbed.home(method)) for method in METHODS]
+    current = [str(home.current.resolve()) for home in homes]
+    command = [sys.executable, "-I", "-c", STRANGER, *current]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for line in said.stdout.splitlines()[-2:]:
+        answer = json.loads(line)
+        assert 1 <= answer["new"] <= 4
+        assert answer["text"].startswith("The stoker feeds")
+        assert answer["ours"] == []
+        assert answer["parameters"] > 100_000
+        assert "hi" in answer["chat"]
+
+
+def test_what_is_published_is_listed_and_is_not_the_base(undisturbed: Controls) -> None:
+    for method in METHODS:
+        command = [*CLI, "models", "list", "--json", "--home", str(undisturbed.home(method))]
+        listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert [(row["kind"], row["current"]) for row in listed] == [("trained", True), ("base", False)]
+        assert listed[0]["weights_sha256"] == undisturbed[method][0]
+        assert listed[0]["weights_sha256"] != listed[1]["weights_sha256"]
