@@ -45,7 +45,7 @@ class LockKeeper(Actor):
         except OSError as error:
             leave(self._home, self._home)
             raise BootRefused(self._unwritable(error), 1) from error
-        self.context.spawn(logbook.keep_logbook, self._home, self._store, self.context.subscribe(logbook.TOPICS))
+        self.context.spawn(logbook.keep_logbook, self._home, self._store, self.context.subscribe(logbook.TOPICS, logbook.BOUND))
 
     async def on_stop(self, reason: Reason) -> None:
         leave(self._home, self._home)

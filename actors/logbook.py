@@ -2,78 +2,146 @@
 
 One source for both: what ``stokehold events`` shows while it happens, ``stokehold logs`` shows afterwards. Training
 steps are left out; their numbers stand in ``/metrics`` and, summed up, in the history.
+
+Lines are written in a worker thread: while a checkpoint of gigabytes goes to the same disk, even a short write may
+wait for seconds.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
-from contextlib import suppress
-from logging.handlers import RotatingFileHandler
-from typing import Any
+import os
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
+from anyio import CancelScope, to_thread
 
 from actors.settings_store import ConfigStore
 from protocol.home import Home
 from protocol.messages.common import TailEvent
 from supervisor import Subscription
 
-TOPICS = ("logs", "state", "queue", "lifecycle", "crashes")
-NAME = "stokehold.log"
-KEPT = 5
+TOPICS: Final = ("logs", "state", "queue", "lifecycle", "crashes")
+NAME: Final = "stokehold.log"
+KEPT: Final = 5
 """Rotated files beside the current one."""
+BOUND: Final = 10_000
+"""Entries that may wait while the disk is slow; above it the oldest are lost, and counted."""
 
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_USUAL = {"crashes": "error"}
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_USUAL: Final = {"crashes": {"level": "error", "event": "crashed"}}
 
 
 async def keep_logbook(home: Home, store: ConfigStore, entries: Subscription) -> None:
     """Write the entries until the subscription ends. A disk that takes no more loses entries, never the daemon."""
-    writer = _Writer(home, store.current.daemon.log_bytes)
-    lost = 0
+    file = _LogFile(home.logs / NAME, store.current.daemon.log_bytes)
+    lagged = 0
     try:
         with entries:
             async for entry in entries:
-                if entries.lagged > lost:
-                    writer.write(
-                        {
-                            "ts": entry.at,
-                            "level": "warning",
-                            "event": "log_entries_lost",
-                            "count": entries.lagged - lost,
-                        }
-                    )
-                    lost = entries.lagged
-                line = line_of(entry)
-                if _LEVELS.get(line["level"], logging.INFO) >= _LEVELS[store.current.daemon.log_level]:
-                    writer.write(line)
+                batch = [entry, *_waiting(entries)]
+                file.lost += entries.lagged - lagged
+                lagged = entries.lagged
+                with CancelScope(shield=True):  # what was taken is written, also when the tree stops
+                    await to_thread.run_sync(file.write, _wanted(batch, store))
     finally:
-        writer.close()
+        file.write(_wanted(_waiting(entries), store))  # the last words of a tree that stops
+        file.close()
 
 
 def line_of(entry: TailEvent) -> dict[str, Any]:
     """Return the log line of an event: ``ts``, ``level``, ``topic``, ``event``, and whatever else it carries."""
+    usual = _USUAL.get(entry.topic, {"level": "info", "event": entry.topic})
     data = dict(entry.data)
-    level = data.pop("level") if data.get("level") in _LEVELS else _USUAL.get(entry.topic, "info")
-    return {"ts": entry.at, "level": level, "topic": entry.topic, "event": data.pop("event", entry.topic), **data}
+    level = data.pop("level") if data.get("level") in _LEVELS else usual["level"]
+    return {"ts": entry.at, "level": level, "topic": entry.topic, "event": data.pop("event", usual["event"]), **data}
 
 
-class _Writer:
-    def __init__(self, home: Home, limit: int) -> None:
-        self._handler = _Handler(home.logs / NAME, maxBytes=limit, backupCount=KEPT, encoding="ascii", delay=True)
+def _waiting(entries: Subscription) -> list[TailEvent]:
+    taken: list[TailEvent] = []
+    while (entry := entries.take()) is not None:
+        taken.append(entry)
+    return taken
 
-    def write(self, line: dict[str, Any]) -> None:
-        text = json.dumps(msgspec.to_builtins(line))  # pure ASCII: a file's name need not be valid UTF-8
-        self._handler.emit(logging.LogRecord("stokehold", logging.INFO, "", 0, text, None, None))
+
+def _wanted(entries: list[TailEvent], store: ConfigStore) -> list[dict[str, Any]]:
+    least = _LEVELS[store.current.daemon.log_level]
+    return [line for line in map(line_of, entries) if _LEVELS[line["level"]] >= least]
+
+
+class _LogFile:
+    """The current file and its rotation. What cannot be written is counted, and told when it can be again."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self.lost = 0
+        self._path = path
+        self._limit = limit
+        self._file: FileIO | None = None
+        self._torn = False
+        """The last line was not taken whole."""
+
+    def write(self, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            try:
+                if self.lost:
+                    told = {
+                        "ts": datetime.now(UTC),
+                        "level": "warning",
+                        "event": "log_entries_lost",
+                        "count": self.lost,
+                    }
+                    self._append(told)
+                    self.lost = 0
+                self._append(line)
+            except OSError:  # the same disk trouble is on DiskMonitor's level and in ``status``
+                self.lost += 1
 
     def close(self) -> None:
-        with suppress(OSError):  # what the full disk did not take before, it does not take now
-            self._handler.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _append(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line, default=_plain, skipkeys=True).encode("ascii") + b"\n"  # names need not be valid UTF-8
+        file = self._current()
+        size = os.fstat(file.fileno()).st_size
+        if size and size + len(data) > self._limit:
+            self._rotate()
+            file = self._current()
+        written = file.write(b"\n" + data if self._torn else data)
+        self._torn = written < len(data)
+        if self._torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def _current(self) -> FileIO:
+        """Return the file that bears the name now: somebody may have moved or deleted the one that is open."""
+        if self._file is not None:
+            try:
+                if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                    return self._file
+            except FileNotFoundError:
+                self._path.parent.mkdir(exist_ok=True)
+            self.close()
+        self._file = FileIO(self._path, "ab")
+        return self._file
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(KEPT, 0, -1):
+            older = self._path.with_name(f"{NAME}.{number}")
+            newer = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
+            if newer.exists():
+                newer.replace(older)
 
 
-class _Handler(RotatingFileHandler):
-    """Loses what cannot be written: the log must not be what ends a daemon on a full disk."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the name is logging's
-        """Say nothing: the same disk trouble is on DiskMonitor's level and in ``status``."""
+def _plain(value: object) -> object:
+    """Return what JSON has no form for as something that it has."""
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError:
+        return str(value)
