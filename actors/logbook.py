@@ -13,6 +13,7 @@ import errno
 import json
 import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -87,17 +88,12 @@ class _LogFile:
 
     def write(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
+            data = _encoded(line)
             try:
                 if self.lost:
-                    told = {
-                        "ts": datetime.now(UTC),
-                        "level": "warning",
-                        "event": "log_entries_lost",
-                        "count": self.lost,
-                    }
-                    self._append(told)
+                    self._append(_encoded(_missing(self.lost)))
                     self.lost = 0
-                self._append(line)
+                self._append(data)
             except OSError:  # the same disk trouble is on DiskMonitor's level and in ``status``
                 self.lost += 1
 
@@ -106,27 +102,26 @@ class _LogFile:
             self._file.close()
             self._file = None
 
-    def _append(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, default=_plain, skipkeys=True).encode("ascii") + b"\n"  # names need not be valid UTF-8
+    def _append(self, data: bytes) -> None:
         file = self._current()
         size = os.fstat(file.fileno()).st_size
         if size and size + len(data) > self._limit:
             self._rotate()
             file = self._current()
-        written = file.write(b"\n" + data if self._torn else data)
-        self._torn = written < len(data)
+        if self._torn:
+            data = b"\n" + data
+        self._torn = file.write(data) < len(data)
         if self._torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def _current(self) -> FileIO:
         """Return the file that bears the name now: somebody may have moved or deleted the one that is open."""
         if self._file is not None:
-            try:
+            with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
                     return self._file
-            except FileNotFoundError:
-                self._path.parent.mkdir(exist_ok=True)
             self.close()
+        self._path.parent.mkdir(exist_ok=True)
         self._file = FileIO(self._path, "ab")
         return self._file
 
@@ -137,6 +132,15 @@ class _LogFile:
             newer = self._path.with_name(f"{NAME}.{number - 1}") if number > 1 else self._path
             if newer.exists():
                 newer.replace(older)
+
+
+def _missing(count: int) -> dict[str, Any]:
+    return {"ts": datetime.now(UTC), "level": "warning", "event": "log_entries_lost", "count": count}
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    """Return a line as it stands in the file. All of it is ASCII, for a file's name need not be valid UTF-8."""
+    return json.dumps(line, default=_plain, skipkeys=True).encode("ascii") + b"\n"
 
 
 def _plain(value: object) -> object:
