@@ -46,7 +46,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_checkpoint_on_a_full_disk_loses_nothing(small_disk: Path) -> None:
     with daemon(small_disk / "home", {"checkpoint": {"every_steps": 10}, **ALWAYS}) as it:
         it.start()
-        it.drop("a.jsonl", rows(400))
+        it.drop("a.jsonl", rows(250))
         wait_for("a first checkpoint", lambda: it.home.checkpoints.is_dir() and it.checkpoints(), 60)
         filler = small_disk / "filler"
         with filler.open("wb", buffering=0) as file:
@@ -61,7 +61,7 @@ def test_checkpoint_on_a_full_disk_loses_nothing(small_disk: Path) -> None:
         it.wait_status("trained", lambda s: s["queue"]["done"] == 1, 120)
         it.wait_idle()
         row = it.json("history")[0]
-        assert (row["outcome"], row["samples"]) == ("trained", 400)
+        assert (row["outcome"], row["samples"]) == ("trained", 250)
         assert it.cli("checkpoints", "verify").returncode == 0
         it.signal(signal.SIGTERM)
         assert it.wait() == 0
