@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
+from anyio import NoEventLoopError
 from anyio.lowlevel import RunVar
 
 Main = Callable[[], Coroutine[Any, Any, None]]
@@ -60,9 +61,23 @@ class Backend(Protocol):
 _backend: RunVar[Backend | None] = RunVar("supervisor backend")
 
 
+def _asyncio_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def current_backend() -> Backend:
     """Return the backend of the running event loop. Raises ``anyio.NoEventLoopError`` outside of one."""
-    backend = _backend.get(None)
+    try:
+        backend = _backend.get(None)
+    except NoEventLoopError:
+        # A callback of a plain asyncio program: no task runs, so anyio does not see the loop; asyncio itself does.
+        if not _asyncio_runs():
+            raise
+        return AsyncioBackend()
     if backend is None:
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_run():

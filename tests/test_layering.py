@@ -15,9 +15,9 @@ FORBIDDEN = {"protocol": {"supervisor", "actors"}, "supervisor": {"actors"}, "ac
 HEAVY = {"torch", "transformers", "peft", "tokenizers", "safetensors", "numpy"}
 MAY_BE_HEAVY = ("actors/trainer/", "actors/tools/")
 SUPERVISORD_NAMES = {
-    "childutils", "compat", "confecho", "datatypes", "dispatchers", "events", "http", "http_client", "loggers", "options",
-    "pidproxy", "poller", "process", "rpcinterface", "socket_manager", "states", "supervisorctl", "supervisord", "templating",
-    "version", "web", "xmlrpc",
+    "childutils", "compat", "confecho", "datatypes", "dispatchers", "events", "http", "http_client", "loggers",
+    "options", "pidproxy", "poller", "process", "rpcinterface", "socket_manager", "states", "supervisorctl",
+    "supervisord", "templating", "version", "web", "xmlrpc",
 }  # fmt: skip
 
 
