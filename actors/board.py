@@ -7,6 +7,7 @@ every actor.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from protocol.messages.common import Trouble
@@ -30,6 +31,9 @@ class Held:
 class Board:
     """One attribute per owner; None or the default until its owner has spoken."""
 
+    started: float = field(default_factory=time.monotonic)
+    """When this daemon was begun, in seconds of the monotonic clock."""
+
     queue: QueueCounts = field(default_factory=QueueCounts)
     """Owner: QueueManager. Its ``inbox`` is not used: see ``inbox_files``."""
     queue_ready: bool = False
@@ -38,6 +42,8 @@ class Board:
     """Owner: QueueManager."""
     held: Held | None = None
     """Owner: QueueManager."""
+    claimant: int = 0
+    """Owner: QueueManager. The incarnation of TrainerActor that claimed last, until its end has been dealt with."""
     disk: DiskView | None = None
     """Owner: DiskMonitor."""
     progress: Progress | None = None

@@ -84,7 +84,9 @@ def daemon_tree(parts: Parts) -> SupervisorSpec:
                 [
                     _task(store, "InboxWatcher", lambda: InboxWatcher(home, store, disk, board)),
                     _task(store, "Consolidator", lambda: Consolidator(home, store, disk, board)),
-                    _task(store, "MetricsExporter", lambda: MetricsExporter(store, board, parts.registry)),
+                    _task(
+                        store, "MetricsExporter", lambda: MetricsExporter(store, board, parts.registry), cool_down=30.0
+                    ),
                     _task(store, "SignalHandler", lambda: SignalHandler(home, store, board, parts.signals)),
                 ],
                 cool_down=5.0,
@@ -117,7 +119,14 @@ def _supervisor(
     )
 
 
-def _task(store: ConfigStore, name: str, start: Callable[[], Actor], *, start_timeout: float = 60.0) -> ChildSpec:
+def _task(
+    store: ConfigStore,
+    name: str,
+    start: Callable[[], Actor],
+    *,
+    start_timeout: float = 60.0,
+    cool_down: float | None = None,
+) -> ChildSpec:
     own = _own(store, name)
     return ChildSpec(
         name,
@@ -125,7 +134,7 @@ def _task(store: ConfigStore, name: str, start: Callable[[], Actor], *, start_ti
         shutdown=10.0 if own.shutdown is None else own.shutdown,
         liveness=own.liveness,
         start_timeout=start_timeout,
-        on_give_up=_rest(own),
+        on_give_up=_rest(own, cool_down),
     )
 
 
@@ -152,9 +161,10 @@ def _trainer(parts: Parts) -> ChildSpec:
     )
 
 
-def _rest(own: ChildSection) -> CoolDown | None:
+def _rest(own: ChildSection, usual: float | None = None) -> CoolDown | None:
     """What happens when this actor makes its supervisor give up; None: what the supervisor does for all."""
-    return None if own.cool_down is None else CoolDown(own.cool_down)
+    seconds = usual if own.cool_down is None else own.cool_down
+    return None if seconds is None else CoolDown(seconds)
 
 
 def _own(store: ConfigStore, name: str) -> ChildSection:
@@ -196,12 +206,23 @@ def read_settings(config: Path | None, home: Path | None, backend: str) -> tuple
     if home is None and path is None:
         what = "no home: give a configuration file, or --home DIR (stokehold init DIR makes one)"
         raise ConfigError([Problem(COMMAND_LINE, "", what)])
-    overrides: dict[str, object] = {} if home is None else {"daemon.home": str(home.absolute())}
+    overrides: dict[str, object] = {} if home is None else {"daemon.home": _sayable(home.absolute())}
     loaded = load(path, overrides)
+    _sayable(loaded.home)
     if loaded.config.daemon.backend != backend:
         overrides["daemon.backend"] = backend
         loaded = load(path, overrides)
     return loaded, overrides
+
+
+def _sayable(home: Path) -> str:
+    """Return the path of a home as text that can be told to anybody."""
+    try:
+        str(home).encode()
+    except UnicodeEncodeError as error:
+        what = f"the path of a home must be UTF-8, and this one is not: {str(home)!a}"
+        raise ConfigError([Problem(COMMAND_LINE, "daemon.home", what)]) from error
+    return str(home)
 
 
 # ---------------------------------------------------------------- the embedder's way in

@@ -42,10 +42,13 @@ class LockKeeper(Actor):
         try:
             for folder in self._home.folders:
                 disk.mkdir(folder, exist_ok=True)
+            self._home.run.chmod(0o700)  # whoever made it: who can reach the socket commands the daemon
         except OSError as error:
             leave(self._home, self._home)
             raise BootRefused(self._unwritable(error), 1) from error
-        self.context.spawn(logbook.keep_logbook, self._home, self._store, self.context.subscribe(logbook.TOPICS, logbook.BOUND))
+        self.context.spawn(
+            logbook.keep_logbook, self._home, self._store, self.context.subscribe(logbook.TOPICS, logbook.BOUND)
+        )
 
     async def on_stop(self, reason: Reason) -> None:
         leave(self._home, self._home)

@@ -64,6 +64,7 @@ class DaemonMetrics(Collector):
         board: of the daemon.
         exits: ends of incarnations by ``(actor, how)``, counted by the exporter.
         job_events: what happened to jobs, by event, counted by the exporter.
+        job_events_missed: how many more came faster than they could be counted.
         context: of the exporter that runs; None while there is none, before the start and after the end.
     """
 
@@ -72,6 +73,7 @@ class DaemonMetrics(Collector):
         self._started = time.time()
         self.exits: Counter[tuple[str, str]] = Counter()
         self.job_events: Counter[str] = Counter()
+        self.job_events_missed = 0
         self.context: Context | None = None
 
     def describe(self) -> Iterable[Metric]:
@@ -106,6 +108,8 @@ class DaemonMetrics(Collector):
         for event in JOB_EVENTS:
             events.add_metric([event], self.job_events[event])
         yield events
+        missed = self.job_events_missed
+        yield CounterMetricFamily("stokehold_job_events_missed", "Events that came too fast to be counted.", missed)
 
     def _disk(self) -> Iterator[Metric]:
         disk = self.board.disk

@@ -54,7 +54,7 @@ class MetricsExporter(Actor):
         """Listen and begin to serve.
 
         Raises:
-            OSError: the address cannot be had. The trouble stands on the board until a later start succeeds.
+            OSError, UnicodeError: the address cannot be had. The trouble stands on the board until a start succeeds.
         """
         self._closing = anyio.Event()
         self._closed = anyio.Event()
@@ -66,7 +66,7 @@ class MetricsExporter(Actor):
         if self._settings.port == OFF:
             self._closed.set()
             return
-        listener = self._listen()
+        listener = await self._listen()
         host, port = listener.getsockname()[:2]
         self._board.http = HttpStatus(host, port)
         self.context.spawn(self._serve, listener, name="http")
@@ -89,17 +89,21 @@ class MetricsExporter(Actor):
             self._count(down.name, down.reason)
 
     async def _count_jobs(self) -> None:
-        with self.context.subscribe(["queue"], bound=4096) as events:
+        with self.context.subscribe(["queue"], bound=10_000) as events:
+            lagged = 0
             async for event in events:
                 self._metrics.job_events[str(event.data.get("event"))] += 1
+                self._metrics.job_events_missed += events.lagged - lagged
+                lagged = events.lagged
 
     def _count(self, name: str, reason: Reason) -> None:
         self._metrics.exits[name, str(reason.__struct_config__.tag)] += 1
 
-    def _listen(self) -> socket.socket:
+    async def _listen(self) -> socket.socket:
         host, port = self._settings.host, self._settings.port
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # a name server may take its time
+            family, kind, protocol, _, address = found[0]
             listener = socket.socket(family, kind, protocol)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,9 +112,10 @@ class MetricsExporter(Actor):
             except OSError:
                 listener.close()
                 raise
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             self._board.troubles[NAME] = Trouble(
-                f"metrics are not served: {host} port {port}: {error.strerror}", "free that port, or set http.port = 0"
+                f"metrics are not served: {host} port {port}: {why}", "free that port, or set another; stokehold doctor"
             )
             raise
         self._board.troubles.pop(NAME, None)

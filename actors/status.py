@@ -6,6 +6,7 @@ The state is the first that holds of: stopping, starting, paused, blocked, conso
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,7 +51,7 @@ class Surroundings:
         tree = context.tree()
         return cls(
             pid=os.getpid(),
-            uptime_s=tree.uptime_s or 0.0,
+            uptime_s=time.monotonic() - board.started,
             home=home,
             stopping=board.stopping or ("the tree is stopping" if tree.status == Doing.STOPPING else None),
             tree=tree,

@@ -85,5 +85,7 @@ def test_wrong_settings_are_told_with_all_that_is_wrong(tmp_path: Path) -> None:
         f"{file}:2: disk.evry: unknown key; did you mean disk.every?",
         f"{file}:3: supervision.Trainer: unknown section; did you mean supervision.TrainerActor?",
     ]
+    with pytest.raises(ConfigError, match=r"must be UTF-8, and this one is not: '/h\\udcff'"):
+        read_settings(None, Path("/h\udcff"), "asyncio")
     with pytest.raises(ConfigError, match="no home"):
         read_settings(None, None, "asyncio")

@@ -211,6 +211,15 @@ async def test_the_actor_makes_the_folders_when_it_has_the_lock(home: Home) -> N
 
 
 @pytest.mark.anyio
+async def test_a_folder_that_somebody_made_for_all_is_closed_to_others(home: Home) -> None:
+    """Who can reach the socket in it commands the daemon."""
+    home.root.mkdir()
+    home.run.mkdir(mode=0o755)
+    async with open_tree(keeper(home)):
+        assert home.run.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.anyio
 async def test_a_second_daemon_is_refused_with_one_line_and_creates_nothing(home: Home) -> None:
     with process(home.root) as (first, _):
         before = everything_below(home.root)

@@ -76,10 +76,10 @@ class Room:
 
 @asynccontextmanager
 async def room(
-    port: int = 0, board: Board | None = None, registry: CollectorRegistry | None = None
+    port: int = 0, *, host: str = "127.0.0.1", board: Board | None = None, registry: CollectorRegistry | None = None
 ) -> AsyncIterator[Room]:
     board, registry = board or Board(), registry or CollectorRegistry()
-    store = ConfigStore(Config(http=HttpSection(port=port)))
+    store = ConfigStore(Config(http=HttpSection(host=host, port=port)))
     spec = SupervisorSpec(
         "root",
         [
@@ -194,6 +194,21 @@ async def test_what_happens_to_jobs_is_counted_from_the_event_stream() -> None:
             while (await the.samples())["stokehold_job_events_total", "committed"] != 1:
                 await anyio.lowlevel.checkpoint()
         assert (await the.samples())["stokehold_job_events_total", "accepted"] == 2
+
+
+async def test_what_came_too_fast_to_be_counted_is_counted_as_missed() -> None:
+    async with room() as the:
+        for _ in range(10_007):
+            the.tree.stream.publish("queue", {"event": "accepted"})
+        with anyio.fail_after(5):
+            while (await the.samples())["stokehold_job_events_total", "accepted"] != 10_000:
+                await anyio.lowlevel.checkpoint()
+        assert (await the.samples())["stokehold_job_events_missed_total",] == 7
+
+
+async def test_a_name_that_is_no_host_is_a_trouble_too() -> None:
+    async with room(host="ü" * 100) as the:
+        assert "metrics are not served: üü" in str(the.board.troubles["MetricsExporter"])
 
 
 async def test_a_restart_of_the_exporter_keeps_its_counters_and_counts_itself() -> None:
