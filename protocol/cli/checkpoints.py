@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from protocol.cli.failure import FAILED, CommandFailed
 from protocol.cli.folder import opened_home, say_damage
 from protocol.cli.moment import when
 from protocol.cli.paint import count, paint, size
+from protocol.cli.plain import print_json
 from protocol.cli.table import LEFT, RIGHT, print_table
 from protocol.home import Home
 from protocol.records import (
@@ -95,7 +95,7 @@ def _trouble(path: Path, digest: FileDigest, *, thorough: bool) -> str | None:
 def _list(home: Home, head: Head | None, options: argparse.Namespace) -> int:
     rows = list(_rows(home, head))
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return 0
     if not rows:
         print("no checkpoint yet")
@@ -160,7 +160,7 @@ def _verify(home: Home, head: Head | None, options: argparse.Namespace) -> int:
     if head and head.checkpoint and head.checkpoint not in known and not options.name:
         results.append(_Result(head.checkpoint, [f"{head.checkpoint}: HEAD names it, and it is gone"]))
     if options.json:
-        print(json.dumps([{"name": r.name, "valid": not r.damage, "damage": r.damage} for r in results], indent=2))
+        print_json([{"name": r.name, "valid": not r.damage, "damage": r.damage} for r in results])
     broken = [result for result in results if result.damage]
     say_damage(text for result in broken for text in result.damage)
     if broken:

@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from protocol.cli.failure import no_daemon, refused
 from protocol.cli.log_line import fields
 from protocol.cli.paint import clean, paint
 from protocol.cli.place import Place
+from protocol.cli.plain import print_json
 from protocol.cli.talk import place_of
 from protocol.client import Client, Failed, Lagged, NoDaemon
 from protocol.messages.common import TailEvent
@@ -42,9 +45,7 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         elif options.json:
-            import msgspec
-
-            print(msgspec.json.encode(event).decode(), flush=True)
+            print_json(msgspec.to_builtins(event), on_one_line=True)
         else:
             print(_line(event), flush=True)
     return 0

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from protocol.cli.failure import CommandFailed
+from protocol.cli.plain import print_json
 from protocol.cli.template import TEMPLATE
 from protocol.home import Home
 
@@ -36,9 +37,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandFailed(f"cannot make {error.filename or home.root}: {error.strerror}") from error
     if options.json:
-        import json
-
-        print(json.dumps({"home": str(home.root.resolve()), "config": str(home.settings.resolve())}))
+        print_json({"home": str(home.root.resolve()), "config": str(home.settings.resolve())})
         return 0
     print(f"made the home {home.root}")
     print(f"  its settings   {home.settings}")

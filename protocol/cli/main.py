@@ -7,7 +7,7 @@ import os
 import sys
 
 from protocol.cli.failure import INTERRUPTED, CommandFailed
-from protocol.cli.paint import paint
+from protocol.cli.paint import clean, paint
 
 BROKEN_PIPE = 141
 """What a shell reports of a program that SIGPIPE ended: nobody reads our output any more."""
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character gets its escape; in JSON that escape is what belongs there.
+            # A terminal that cannot show a character gets its escape.
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -51,12 +51,12 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _tell(failure: CommandFailed) -> int:
-    first, *rest = failure.what.splitlines() or [""]
+    first, *rest = map(clean, failure.what.split("\n"))
     print(paint("stokehold:", "red", "bold", stream=sys.stderr), first, file=sys.stderr)
     for line in rest:
         print(f"  {line}", file=sys.stderr)
-    for line in failure.next.splitlines():
-        print(paint("  →", "dim", stream=sys.stderr), line, file=sys.stderr)
+    for line in filter(None, failure.next.split("\n")):
+        print(paint("  →", "dim", stream=sys.stderr), clean(line), file=sys.stderr)
     return failure.code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from protocol.cli.failure import CommandFailed
 from protocol.cli.folder import opened_home, say_damage
 from protocol.cli.moment import when
 from protocol.cli.paint import paint, size
+from protocol.cli.plain import print_json
 from protocol.cli.table import LEFT, RIGHT, print_table
 from protocol.home import Home
 from protocol.records import MANIFEST, VERSION_NAME, NewerFormat, Unreadable, VersionManifest, read_record
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     rows = [_row(manifest, current) for manifest in reversed(manifests)]
     say_damage(damaged)
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return 0
     if not rows:
         print("nothing is published yet")
@@ -85,8 +85,7 @@ def _row(manifest: VersionManifest, current: int | None) -> dict[str, Any]:
 def _show(home: Home, current: int | None, options: argparse.Namespace) -> int:
     manifest, folder = _find(home, current, options.version)
     if options.json:
-        shown = _row(manifest, current) | {"path": str(folder), "manifest": msgspec.to_builtins(manifest)}
-        print(json.dumps(shown, indent=2))
+        print_json(_row(manifest, current) | {"path": str(folder), "manifest": msgspec.to_builtins(manifest)})
         return 0
     mark = "  current" if manifest.version == current else ""
     print(paint(f"version {manifest.version}", "bold") + paint(mark, "green"))

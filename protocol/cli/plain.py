@@ -6,6 +6,7 @@ They print what came over the wire as it came; the daemon made it from typed rec
 from __future__ import annotations
 
 import json
+import sys
 
 from protocol.cli.failure import no_daemon, refused
 from protocol.cli.place import Place
@@ -30,6 +31,7 @@ def read(place: Place, to: str, body: dict[str, Any], timeout: float = 5.0) -> A
         raise refused(error) from error
 
 
-def print_json(value: Any) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: Any, *, on_one_line: bool = False) -> None:
+    """Print plain data as JSON, in whatever the terminal's encoding: what is not UTF-8 gets JSON's own escapes."""
+    utf8 = sys.stdout.encoding.lower() == "utf-8"
+    print(json.dumps(value, indent=None if on_one_line else 2, ensure_ascii=not utf8), flush=on_one_line)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from protocol.cli.commands import subcommands
+from protocol.cli.plain import print_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,5 +16,5 @@ def run(options: argparse.Namespace) -> int:
     """Print the schema."""
     from protocol.schema import schema
 
-    print(json.dumps(schema(), indent=2))
+    print_json(schema())
     return 0

@@ -14,6 +14,7 @@ import msgspec
 
 from protocol.cli.failure import no_daemon, refused
 from protocol.cli.place import Place, find_place
+from protocol.cli.plain import print_json
 from protocol.client import Client, Failed, NoDaemon
 from protocol.home import Home
 from protocol.messages.common import Request
@@ -87,7 +88,7 @@ def home_of(place: Place, client: Client) -> Home:
 
 def print_record(value: Any) -> None:
     """Print a record, or a list of them, as JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    print_json(msgspec.to_builtins(value))
 
 
 def say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -191,6 +192,21 @@ def test_a_full_disk_under_the_output_is_a_failure(home: Home, daemon: subproces
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_json_is_json_in_any_encoding(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    (home.root / "canned.json").write_text(json.dumps({"warnings": ["ä \U0001f600"]}))
+    for env in (ascii_only, {"PYTHONIOENCODING": "utf-8"}):
+        status = json.loads(run("status", "--json", "--home", home.root, env=env).stdout)
+        assert status["job"]["file"] == "chät.jsonl"
+        assert status["warnings"] == ["ä \U0001f600"]
+
+
+def test_what_went_wrong_cannot_command_the_terminal(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
+    done = run("queue", "show", "\x1b[2J", "--home", home.root)
+    assert done.returncode == 1
+    assert "no job is called \\x1b[2J" in done.stderr
 
 
 def test_output_survives_a_terminal_that_knows_only_ascii(
