@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from supervisor.durable import Disk
 
 _TRIES: Final = 100
 """How often a lock file that is replaced again and again is opened anew."""
+
+_PROBE: Final = 0.1
+"""Seconds in which whoever merely looks whether ``run/lock`` is held, as ``stokehold stop`` does, lets go of it."""
 
 _NO_FOLDER_LOCKS: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES})
 """What file systems answer that cannot lock a folder, NFS among them; there the file alone decides."""
@@ -151,12 +155,22 @@ def _lock_folder(home: Home, undo: ExitStack) -> int | None:
 
 
 def _lock_file(home: Home, undo: ExitStack) -> int:
-    """Lock ``run/lock``, and make sure that what was locked is still what the path names."""
+    """Lock ``run/lock``, and make sure that what was locked is still what the path names.
+
+    Another daemon is met at the lock of the folder already; here it may be somebody who looks and lets go at once.
+    """
+    patience = time.monotonic() + _PROBE
     for _ in range(_TRIES):
         descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with ExitStack() as closing:
             closing.callback(os.close, descriptor)
-            _lock(descriptor, home)
+            try:
+                _lock(descriptor, home)
+            except HeldElsewhere:
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(_PROBE / 10)
+                continue
             if _is_at(descriptor, home.lock):
                 undo.push(closing.pop_all())
                 return descriptor

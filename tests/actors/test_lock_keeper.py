@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,6 +159,16 @@ def test_a_child_that_inherited_the_lock_is_told_apart_from_a_daemon(home: Home)
             assert (holder.pid, holder.orphan_of) == (orphan, first.pid)
         finally:
             os.kill(orphan, signal.SIGKILL)
+
+
+def test_whoever_merely_looks_at_the_lock_refuses_nobody(home: Home) -> None:
+    home.run.mkdir(parents=True)
+    looking = home.lock.open("w")
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    letting_go = threading.Timer(0.03, looking.close)
+    letting_go.start()
+    take(home, home, Disk())
+    letting_go.join()
 
 
 def test_two_users_of_one_process_exclude_each_other_until_one_leaves(home: Home) -> None:
