@@ -13,6 +13,7 @@ from typing import Any
 
 from protocol.config import Config
 from protocol.home import Home
+from protocol.records import MANIFEST, NewerFormat, Unreadable, VersionManifest, read_record
 from protocol.settings import ConfigError, load
 
 FAILED = 1
@@ -52,8 +53,8 @@ def open_settings(options: argparse.Namespace) -> Opened:
     return Opened(loaded.config, Home(options.home.absolute() if options.home is not None else loaded.home))
 
 
-def open_tokenizer(config: Config) -> Any:
-    """Return the tokenizer of ``model.source``.
+def open_tokenizer(opened: Opened) -> Any:
+    """Return the tokenizer that training uses: the home's own once it has a model, else that of ``model.source``.
 
     Raises:
         Refused: there is no such folder or hub model.
@@ -62,12 +63,23 @@ def open_tokenizer(config: Config) -> Any:
 
     from actors.trainer.tiny import tiny_tokenizer
 
-    if config.model.source == "tiny":
+    config = opened.config
+    source: str | Path = opened.home.current if _is_of(opened.home, config) else config.model.source
+    if source == "tiny":
         return tiny_tokenizer()
     try:
-        return AutoTokenizer.from_pretrained(config.model.source, trust_remote_code=config.model.trust_remote_code)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=config.model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise Refused(f"model.source = {config.model.source!r}: {error}") from error
+
+
+def _is_of(home: Home, config: Config) -> bool:
+    """Whether the home has published a model, and one that the settings mean."""
+    try:
+        manifest = read_record(home.current / MANIFEST, VersionManifest)
+    except (FileNotFoundError, NotADirectoryError, Unreadable, NewerFormat):
+        return False
+    return manifest.base.source == config.model.source
 
 
 @contextlib.contextmanager

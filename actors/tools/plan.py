@@ -1,7 +1,7 @@
 """``stokehold plan [FILE]``: whether it fits and how long it takes, said before anything trains.
 
 Run: ``python -P -m actors.tools.plan [FILE] [--config PATH] [--home DIR] [--json]``. Exits 0 if the settings fit this
-machine, 1 if not. Nothing is written, and no weights are read or fetched.
+machine and the file would be taken, 1 if not. Nothing is written, and no weights are read or fetched.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.tools.opening import FAILED, Refused, add_options, open_settings, open_tokenizer, told
+from actors.tools.opening import FAILED, Opened, Refused, add_options, open_settings, open_tokenizer, told
 from actors.tools.shape import ShapedModel, Sizes
 from actors.tools.speed import Speed, speed_of
 from actors.tools.survey import Reader, Sample, Survey
 from actors.tools.verdict import DiskVerdict, MemoryVerdict, Suggestion, judge_disk, judge_memory, suggest
 from actors.trainer.adapter import UnsuitableTarget
+from actors.trainer.data import count_steps
 from actors.trainer.engine import Encoded
 from protocol.cli.paint import count, duration, paint, size
 from protocol.config import Config
@@ -47,6 +48,8 @@ class FilePlan:
     seconds: float
     whole: bool
     """False: only a part was read, and the counts are extrapolated from it."""
+    refusal: str | None
+    """Why the file would go to ``queue/failed/`` at once, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,18 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with told():
         opened = open_settings(options)
-        plan = make_plan(opened.config, opened.home, options.file)
+        plan = make_plan(opened, options.file)
         print(json.dumps(plan.as_json(), indent=1)) if options.json else show(plan, opened.config)
-    return 0 if plan.fits else FAILED
+    return 0 if plan.fits and (plan.file is None or plan.file.refusal is None) else FAILED
 
 
-def make_plan(config: Config, home: Any, path: Path | None) -> Plan:
+def make_plan(opened: Opened, path: Path | None) -> Plan:
     """Look at the machine, the model's shape and the file.
 
     Raises:
         Refused: the file or the model cannot be read.
     """
-    tokenizer = open_tokenizer(config)
+    config, tokenizer = opened.config, open_tokenizer(opened)
     survey, samples = Reader(config, tokenizer).read(path, SAMPLES, READ_FOR) if path is not None else (None, [])
     longest = max(survey.lengths, default=None) if survey is not None else None
     try:
@@ -106,7 +109,7 @@ def make_plan(config: Config, home: Any, path: Path | None) -> Plan:
         max_length=config.training.max_length,
         sizes=model.sizes,
         memory=memory,
-        disk=judge_disk(model, config, home, Disk()),
+        disk=judge_disk(model, config, opened.home, Disk()),
         speed=speed,
         file=_file_plan(path, survey, config, speed) if path is not None and survey is not None else None,
         suggestion=None if memory.fits else suggest(config, tokenizer, longest),
@@ -125,8 +128,9 @@ def _file_plan(path: Path, survey: Survey, config: Config, speed: Speed) -> File
     epochs = config.training.epochs
     tokens = survey.scaled(survey.tokens)
     rows = survey.scaled(survey.rows)
-    # a step holds at least one row and at most batch_tokens
-    steps = min(rows, max(1 if rows else 0, -(-tokens // config.training.batch_tokens))) * epochs
+    cut = [min(length, config.training.max_length) for length in survey.lengths]
+    # in the order of the file: another one fills the steps a little differently
+    steps = survey.scaled(count_steps(range(len(cut)), 0, cut, config.training.batch_tokens)) * epochs
     return FilePlan(
         path=str(path),
         rows=rows,
@@ -139,7 +143,16 @@ def _file_plan(path: Path, survey: Survey, config: Config, speed: Speed) -> File
         steps=steps,
         seconds=tokens * epochs / speed.tokens_per_s,
         whole=survey.share >= 1.0,
+        refusal=_refusal(survey, config),
     )
+
+
+def _refusal(survey: Survey, config: Config) -> str | None:
+    if not survey.rows:
+        return "no row of it can be trained on"
+    if survey.refused and config.data.on_bad_line == "refuse":
+        return 'one bad line refuses a file as long as data.on_bad_line = "refuse"'
+    return None
 
 
 def show(plan: Plan, config: Config) -> None:
@@ -152,9 +165,8 @@ def show(plan: Plan, config: Config) -> None:
         f"{size(need.total)} of {size(memory.available_bytes)} on {memory.device}",
         memory.fits,
     )
-    parts = {
-        name: getattr(need, name) for name in ("weights", "gradients", "optimizer", "activations", "logits", "program")
-    }
+    names = ("version",) if need.version > need.stepping else ("gradients", "activations", "logits")
+    parts = {name: getattr(need, name) for name in ("weights", "optimizer", *names, "program")}
     _line("", ", ".join(f"{name} {size(value)}" for name, value in parts.items()))
     _line("disk", f"{size(disk.to_come_bytes)} to come, {size(disk.free_bytes)} free", disk.fits)
     _line(
@@ -182,6 +194,9 @@ def _show_file(file: FilePlan, speed: Speed) -> None:
         _line("", f"{about}{count(file.truncated, 'row')} cut; the longest has {file.longest:,} tokens")
     if file.refused:
         _line("", paint(f"{about}{count(file.refused, 'row')} refused; stokehold preview names them", "yellow"))
+    if file.refusal:
+        _line("", paint(f"it would go to queue/failed/ at once: {file.refusal}", "red", "bold"))
+        return
     sure = "about" if speed.measured else "perhaps"
     passes = count(file.epochs, "epoch")
     _line("time", f"{sure} {duration(file.seconds)} for {count(file.steps, 'step')} in {passes}")

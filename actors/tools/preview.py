@@ -1,7 +1,7 @@
 """``stokehold preview FILE``: a few rows as the model will see them, with the tokens marked that it is trained on.
 
 Run: ``python -P -m actors.tools.preview FILE [--rows N] [--config PATH] [--home DIR] [--json]``. Trained tokens are
-green on a terminal and stand between « and » elsewhere. Exits 1 if a line was refused.
+green on a terminal and stand between « and » elsewhere. Exits 1 if a line was refused, or none is left.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with told():
         opened = open_settings(options)
-        tokenizer = open_tokenizer(opened.config)
+        tokenizer = open_tokenizer(opened)
         survey, samples = Reader(opened.config, tokenizer).read(options.file, options.rows)
         if options.json:
             print(json.dumps(as_json(survey, samples, tokenizer), indent=1))
         else:
             show(survey, samples, tokenizer)
-    return FAILED if survey.refused else 0
+    return FAILED if survey.refused or not survey.rows else 0
 
 
 def spans(sample: Sample, tokenizer: Any) -> list[Span]:

@@ -7,6 +7,7 @@ have a shape and no memory: what autograd would keep for the backward pass is co
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ FOLDER_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes on the device that computes, at the highest point of an optimizer step."""
+    """Bytes on the device that computes, at the highest point of an optimizer step, or of making a version."""
 
     weights: int
     gradients: int
@@ -40,10 +41,16 @@ class Memory:
     logits: int
     """The scores of every token of the vocabulary, and their copies in the loss."""
     program: int
+    version: int
+    """Of the copies from which a version is made, while there are neither gradients nor activations."""
+
+    @property
+    def stepping(self) -> int:
+        return self.gradients + self.activations + self.logits
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.program
+        return self.weights + self.optimizer + self.program + max(self.stepping, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +75,21 @@ class ShapedModel:
         self.device = pick_device(config.model.device)
         training = config.training
         with torch.device("meta"):
-            model = _from_configuration(config, tokenizer)
-            stored = sum(one.numel() * one.element_size() for one in model.parameters())
+            model = from_configuration(config, tokenizer)
+            stored = _bytes(model.parameters())
+            copied = _bytes(one for one in model.parameters() if one.dtype != torch.float32)
             self._stored_wide = all(one.dtype == torch.float32 for one in model.parameters())
             model = add_adapter(model, training) if training.method == "lora" else model.float()
         self._model = model.train()
+        # a version's copies: in LoRA the whole merged model, loaded beside the other to be compared; of an accelerator
+        # they are made in the machine's memory, which is not judged
+        self._copies = 0 if self.device.type != "cpu" else stored if training.method == "lora" else copied
         parameters = list(model.parameters())
         trained = sum(one.numel() for one in parameters if one.requires_grad)
         self.sizes = Sizes(
             parameters=sum(one.numel() for one in parameters),
             trained=trained,
-            weights_bytes=sum(one.numel() * one.element_size() for one in parameters),
+            weights_bytes=_bytes(parameters),
             version_bytes=stored + FOLDER_BYTES,
             checkpoint_bytes=12 * trained + (1 << 20),
             vocabulary=int(model.config.get_text_config().vocab_size),
@@ -100,6 +111,7 @@ class ShapedModel:
             activations=self._kept(rows, length),
             logits=4 * 4 * rows * length * self.sizes.vocabulary,
             program=PROGRAM_BYTES,
+            version=self._copies,
         )
 
     def _kept(self, rows: int, length: int) -> int:
@@ -135,7 +147,12 @@ class ShapedModel:
         return contextlib.nullcontext()
 
 
-def _from_configuration(config: Config, tokenizer: Any) -> Any:
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(one.numel() * one.element_size() for one in tensors)
+
+
+def from_configuration(config: Config, tokenizer: Any) -> Any:
+    """Return a model of the right shape and types with random weights: nothing but its configuration is read."""
     settings = config.model
     if settings.source == "tiny":
         model = tiny_model(tokenizer, config.training.seed)

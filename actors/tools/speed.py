@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from actors.tools.shape import Sizes
+from actors.tools.shape import Sizes, from_configuration
 from actors.trainer.data import take_step
 from actors.trainer.engine import Encoded
 from actors.trainer.model import Source, pick_device, prepare_torch
-from actors.trainer.tiny import tiny_model
 from actors.trainer.torch_learner import TorchLearner
 from protocol.config import Config
 
@@ -67,13 +65,16 @@ def _estimate(config: Config, sizes: Sizes) -> float:
 
 def _measure(config: Config, tokenizer: Any, rows: Sequence[Encoded]) -> float:
     torch.manual_seed(config.training.seed)
-    learner = TorchLearner(Source(_random_model(config, tokenizer), tokenizer), config)
+    learner = TorchLearner(Source(from_configuration(config, tokenizer), tokenizer), config)
     learner.begin_job(config.training)
+    batch = config.training.batch_tokens
+    tokens = sum(len(row.ids) for row in rows)
+    rows = [*rows] * -(-STEPS * batch // tokens)  # full steps, however short the file
     lengths = [len(row.ids) for row in rows]
     position = seen = 0
     seconds = 0.0
     for step in range(STEPS):
-        places = take_step(range(len(rows)), position, lengths, config.training.batch_tokens)
+        places = take_step(range(len(rows)), position, lengths, batch)
         position = (position + len(places)) % len(rows)
         began = time.perf_counter()
         done = learner.step([rows[place] for place in places], step, config.training, lambda: None)
@@ -81,12 +82,3 @@ def _measure(config: Config, tokenizer: Any, rows: Sequence[Encoded]) -> float:
             seconds += time.perf_counter() - began
             seen += done.seen
     return seen / max(seconds, 1e-6)
-
-
-def _random_model(config: Config, tokenizer: Any) -> Any:
-    if config.model.source == "tiny":
-        return tiny_model(tokenizer, config.training.seed)
-    found = AutoConfig.from_pretrained(config.model.source, trust_remote_code=config.model.trust_remote_code)
-    return AutoModelForCausalLM.from_config(
-        found, dtype=getattr(found, "dtype", None) or torch.float32, trust_remote_code=config.model.trust_remote_code
-    )

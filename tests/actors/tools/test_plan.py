@@ -11,19 +11,22 @@ import msgspec
 import pytest
 import torch
 
-from actors.tools import plan, verdict
+from actors.inbox.rows import TextRow
+from actors.tools import plan, speed, verdict
+from actors.tools.opening import Opened, Refused, open_tokenizer
 from actors.tools.shape import ShapedModel
 from actors.tools.survey import Reader
 from actors.trainer.checkpoint import CheckpointStore
+from actors.trainer.data import count_steps
 from actors.trainer.engine import Encoded
 from actors.trainer.loss import collate
 from actors.trainer.masks import Encoder
-from actors.trainer.model import load_source
+from actors.trainer.model import Source, load_source
 from actors.trainer.publish import publish_version
-from actors.trainer.tiny import tiny_tokenizer
+from actors.trainer.tiny import Shape, tiny_model, tiny_tokenizer
 from actors.trainer.torch_learner import TorchLearner
 from actors.trainer.torch_tensors import TorchCodec
-from protocol.config import Config, DiskSection, TrainingSection
+from protocol.config import Config, DiskSection, ModelSection, TrainingSection
 from protocol.home import Home
 from protocol.records import BaseModel, Ledger
 from supervisor.durable import Disk, Space
@@ -186,3 +189,68 @@ def test_a_large_file_is_read_in_part(file: Path, tokenizer: Any) -> None:
     survey, _ = Reader(TINY, tokenizer).read(file, 0, seconds=0.0)
     assert 0 < survey.share < 0.5
     assert survey.scaled(survey.rows) == pytest.approx(3000, rel=0.5)
+
+
+def test_steps_are_counted_as_the_trainer_counts_them(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("\n".join(json.dumps({"text": "word " * (22 + n % 3)}) for n in range(30)))
+    assert plan.main([str(file), "--home", str(file.parent), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["file"]
+    encoder = Encoder(tiny_tokenizer(), 64)
+    lengths = [len(encoder.encode(TextRow("word " * (22 + n % 3))).ids) for n in range(30)]
+    assert told["steps"] == 2 * count_steps(range(30), 0, lengths, 128) > 2 * -(-told["tokens"] // 128)
+
+
+@pytest.mark.parametrize(("rows", "why"), [([*ROWS, "nonsense"], "one bad line"), ([], "no row"), (["{}"], "no row")])
+def test_a_file_that_would_be_refused_is_said_to_be(
+    file: Path, capsys: pytest.CaptureFixture[str], rows: list[str], why: str
+) -> None:
+    file.write_text("\n".join(rows))
+    assert plan.main([str(file), "--home", str(file.parent)]) == 1
+    out = capsys.readouterr().out
+    assert f"it would go to queue/failed/ at once: {why}" in out
+    assert "\ntime " not in out
+
+
+def test_the_copies_of_a_version_count_where_they_are_the_highest_point(tokenizer: Any) -> None:
+    config = with_training(method="lora", max_length=16, micro_batch_tokens=16)
+    config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, dtype="bfloat16"))
+    model = ShapedModel(config, tokenizer)
+    need = model.memory(config.training)
+    assert need.version == 2 * 2_557_632, "at night the merged model stands beside the old one"
+    assert need.total == need.weights + need.optimizer + need.program + max(need.stepping, need.version)
+    assert ShapedModel(TINY, tokenizer).memory(TINY.training).version == 0, "float32 is written from where it lies"
+
+
+def test_speed_is_measured_on_full_steps(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    step = TorchLearner.step
+
+    def counted(self: TorchLearner, rows: Any, *more: Any) -> Any:
+        seen.append(sum(len(row.ids) for row in rows))
+        return step(self, rows, *more)
+
+    monkeypatch.setattr(TorchLearner, "step", counted)
+    found = speed.speed_of(TINY, tokenizer, ShapedModel(TINY, tokenizer).sizes, [Encoded([1, 2], [True] * 2)], True)
+    assert found.measured and seen == [128] * speed.STEPS
+
+
+def test_the_tokenizer_is_the_homes_own_once_it_has_a_model(tmp_path: Path, tokenizer: Any) -> None:
+    home = Home(tmp_path)
+    for folder in home.folders:
+        folder.mkdir(exist_ok=True)
+    config = with_training(method="full")
+    assert len(open_tokenizer(Opened(config, home))) == 2048
+    own = tiny_tokenizer(512)
+    small = TorchLearner(
+        Source(tiny_model(own, 0, Shape(vocabulary=512, width=32, inner=64, layers=2, heads=2)), own), config
+    )
+    base = BaseModel("tiny", "", "full")
+    made = publish_version(
+        home, Disk(), kind="base", step=0, lineage="x", checkpoint=None, base=base, ledger=Ledger(), identity={},
+        save=small.save_version,
+    )  # fmt: skip
+    home.current.symlink_to(f"versions/{made.version:06d}")
+    assert len(open_tokenizer(Opened(config, home))) == 512
+    other = msgspec.structs.replace(config, model=ModelSection(source=str(tmp_path)))
+    with pytest.raises(Refused, match=r"model\.source"):
+        open_tokenizer(Opened(other, home))
