@@ -25,6 +25,8 @@ class Life(Protocol):
     number: int
     cell: Cell
     surroundings: Surroundings
+    over: bool
+    """Whether nothing of it is left."""
 
     def ask_stop(self, reason: Reason) -> None: ...
 
@@ -41,6 +43,8 @@ class Life(Protocol):
 
     def hear(self, down: Down) -> None: ...
 
+    def tick(self, message: Message) -> None: ...
+
 
 class Timer:
     """A message that an actor sends itself later, or again and again. It dies with the incarnation."""
@@ -51,8 +55,8 @@ class Timer:
         self._life = life
         self._message = message
         self._period = seconds if repeat else None
-        self._handle: TimerHandle | None = life.surroundings.clock.call_later(seconds, self._fire)
         life.own(self, self.cancel)
+        self._handle: TimerHandle | None = life.surroundings.clock.call_later(seconds, self._fire)
 
     def cancel(self) -> None:
         """The message will not come any more; one already in the mailbox is not taken back. Harmless twice."""
@@ -69,7 +73,7 @@ class Timer:
             self._life.disown(self)
         else:
             self._handle = self._life.surroundings.clock.call_later(self._period, self._fire)
-        self._life.cell.put_tick(self._message)
+        self._life.tick(self._message)
 
 
 class Context:
@@ -95,19 +99,25 @@ class Context:
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str | None = None) -> None:
         """Run an async function beside the mailbox. It ends with the incarnation; its exception crashes the actor."""
-        self._life.spawn(function, args, name or str(getattr(function, "__name__", "task")))
+        self._living().spawn(function, args, name or str(getattr(function, "__name__", "task")))
 
     def stop(self, reason: Reason = Normal()) -> None:  # noqa: B008  (frozen and empty)
         """End this actor after the message in hand. A permanent one is restarted, whatever the reason."""
         self._life.ask_stop(reason)
 
     def after(self, seconds: float, message: Message) -> Timer:
-        """Send this actor a message once, in so many seconds."""
-        return Timer(self._life, seconds, message, repeat=False)
+        """Send this actor a message once, in so many seconds. It dies with the incarnation, queued or not."""
+        return Timer(self._living(), seconds, message, repeat=False)
 
     def every(self, seconds: float, message: Message) -> Timer:
-        """Send this actor a message again and again, first in ``seconds``. While one waits, no other is queued."""
-        return Timer(self._life, seconds, message, repeat=True)
+        """Send this actor a message again and again, first in ``seconds``. While one waits, no other is queued.
+
+        Raises:
+            ValueError: ``seconds`` is not positive.
+        """
+        if not seconds > 0:
+            raise ValueError(f"a message every {seconds!r} s would leave no time for anything else")
+        return Timer(self._living(), seconds, message, repeat=True)
 
     def monitor(self, ref: Ref) -> None:
         """Have each end of an incarnation of that actor told to the ``on_down`` handler (``erlang:monitor/2``).
@@ -115,46 +125,62 @@ class Context:
         The monitor survives restarts of the watched, not of the watcher. Of one that has ended for good a ``Down``
         comes at once. Monitoring twice is monitoring once.
         """
-        key = (self._life, "monitor", ref.name)
-        self._life.own(key, lambda: self.demonitor(ref))
-        self._life.surroundings.watch(key, ref.name, self._life.hear)
+        life = self._living()
+        key = (life, "monitor", ref.name)
+        life.own(key, lambda: self.demonitor(ref))
+        life.surroundings.watch(key, ref.name, life.hear)
 
     def demonitor(self, ref: Ref) -> None:
-        """Take the monitor off."""
+        """Take the monitor off. A notice that waits is taken back (``erlang:demonitor(Ref, [flush])``)."""
         key = (self._life, "monitor", ref.name)
         self._life.disown(key)
         self._life.surroundings.unwatch(key, ref.name)
+        self._life.cell.drop_downs(ref.name)
 
     def link(self, ref: Ref) -> None:
-        """Go down together (``erlang:link/1``): when either ends other than normally, so does the other."""
-        life = self._life
+        """Go down together (``erlang:link/1``): when either incarnation ends other than normally, so does the other.
+
+        It joins this incarnation to that of the peer that ends next, and is over when the first of the two has ended.
+        A peer that has ended for good brings this actor down at once.
+        """
+        life = self._living()
         around = life.surroundings
+        peer = around.cell(ref.name)
+        number = peer.next_to_end
+        key = (life, "link", peer.name)
+
+        def unlink() -> None:
+            around.unwatch(key, life.cell.name)
+            around.unwatch(key, peer.name)
+
+        def self_down(down: Down) -> None:
+            unlink()
+            if not isinstance(down.reason, Normal):
+                around.fail(peer.name, number, down.reason)
 
         def peer_down(down: Down) -> None:
+            unlink()
             if not isinstance(down.reason, Normal):
                 life.fail(down.reason)
 
-        def self_down(down: Down) -> None:
-            around.unwatch(key, life.cell.name)
-            around.unwatch(key, ref.name)
-            if not isinstance(down.reason, Normal):
-                around.fail(ref.name, peer_incarnation, down.reason)
-
-        peer_incarnation = around.cell(ref.name).incarnation
-        key = (life, "link", ref.name)
-        around.watch(key, ref.name, peer_down)
         around.watch(key, life.cell.name, self_down)
+        around.watch(key, peer.name, peer_down)
 
     def publish(self, topic: str, data: Mapping[str, Any]) -> None:
         """Put an entry on a topic of the event stream."""
         self._life.surroundings.publish(topic, data)
 
     def subscribe(self, topics: Iterable[str], bound: int = 256) -> Subscription:
-        """Receive what is published to these topics from now on (see ``EventStream.subscribe``); close it when done.
+        """Receive what is published to these topics from now on (see ``EventStream.subscribe``).
 
-        In a process of its own, only what that process itself publishes is seen.
+        Close it when done; the end of the incarnation closes it, too. In a process of its own, only what that process
+        itself publishes is seen.
         """
-        return self._life.surroundings.subscribe(topics, bound)
+        life = self._living()
+        subscription = life.surroundings.subscribe(topics, bound)
+        subscription.on_close = lambda: life.disown(subscription)
+        life.own(subscription, subscription.close)
+        return subscription
 
     def tree(self) -> TreeNode:
         """The whole tree as it is now."""
@@ -171,3 +197,9 @@ class Context:
         actor is ended with ``Timeout`` and restarted. Ignored where the specification has no liveness limit.
         """
         self._life.beat(phase, limit)
+
+    def _living(self) -> Life:
+        """Return the incarnation, if it still lives: nothing may be left behind in the name of the next one."""
+        if self._life.over:
+            raise RuntimeError(f"incarnation {self.incarnation} of {self.name} has ended")
+        return self._life

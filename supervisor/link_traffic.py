@@ -40,7 +40,8 @@ class Traffic:
         """Calls that the actor has to answer, under way or in its hands."""
         self._calls: dict[int, Pending[Any]] = {}
         """Calls of the child to actors of the tree."""
-        self._watches: dict[int, str] = {}
+        self._watches: dict[int, Cell] = {}
+        """The cells, not the names: a watched name that is not used yet is remembered only while somebody holds it."""
         self._links: list[tuple[str, int]] = []
         self._waiter: Waiter | None = None
         self._fed = False
@@ -121,13 +122,13 @@ class Traffic:
             case wire.RequestShutdown(reason=reason, exit_code=code):
                 self._around.request_shutdown(reason, code)
             case wire.Watch(watch=number, name=name):
-                self._watches[number] = name
+                self._watches[number] = self._around.cell(name)
                 self._around.watch((self, number), name, lambda down: self._tell_down(number, down))
             case wire.Unwatch(watch=number):
                 if (watched := self._watches.pop(number, None)) is not None:
-                    self._around.unwatch((self, number), watched)
+                    self._around.unwatch((self, number), watched.name)
             case wire.Link(name=name):
-                self._links.append((name, self._around.cell(name).incarnation))
+                self._links.append((name, self._around.cell(name).next_to_end))
             case wire.Fail(reason=reason, name=name, incarnation=incarnation):
                 self._around.fail(name, incarnation, reason)
 
@@ -181,8 +182,8 @@ class Traffic:
     def end(self, reason: Reason) -> None:
         """The incarnation is over: put back what the actor never had in hand, and settle everything else."""
         self._ended = True
-        for number, name in self._watches.items():
-            self._around.unwatch((self, number), name)
+        for number, watched in self._watches.items():
+            self._around.unwatch((self, number), watched.name)
         for pending in list(self._calls.values()):
             pending.cancel()
         held, self._held = self._held, {}

@@ -14,13 +14,14 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from supervisor.errors import CallFailed, MailboxFull, NotRunning, Restarting, SpecError, Stopping
+from supervisor.monitor import Down
 from supervisor.reply import Pending
 
 if TYPE_CHECKING:
     from protocol.messages.common import Message
     from supervisor.backend import Backend, Waiter
     from supervisor.clock import Clock
-    from supervisor.monitor import Down, SystemMessage
+    from supervisor.monitor import SystemMessage
 
 Overflow = Literal["wait", "reject", "drop_oldest", "drop_newest"]
 
@@ -82,6 +83,7 @@ class Cell:
         "senders",
         "serving_task",
         "system",
+        "ticks",
         "waiter",
         "watchers",
     )
@@ -99,6 +101,8 @@ class Cell:
         self.overflow: Overflow = "wait"
         self.queue: deque[Message | Pending[Any]] = deque()
         self.system: deque[SystemMessage] | None = None
+        self.ticks: list[Message] | None = None
+        """The timers' messages of the present incarnation; those that were taken are forgotten at the next one."""
         self.waiter: Waiter | None = None
         self.senders: deque[_Turn] | None = None
         self.serving_task: object = None
@@ -113,6 +117,12 @@ class Cell:
         """Take the bound and the policy of the actor that is about to serve this name."""
         self.bound = mailbox.bound
         self.overflow = mailbox.overflow
+
+    @property
+    def next_to_end(self) -> int:
+        """The number of the incarnation whose end comes next: of the living one, or of the one that follows."""
+        ended = self.last_exit is not None and self.last_exit.incarnation == self.incarnation
+        return self.incarnation + 1 if ended or self.incarnation == 0 else self.incarnation
 
     # -- putting in
 
@@ -159,9 +169,25 @@ class Cell:
 
         Of a message that still waits no second copy is queued, so timers cannot fill a mailbox.
         """
-        if self.phase <= ACCEPTING and not any(letter is message for letter in self.queue):
+        waiting = {id(letter) for letter in self.queue}
+        if self.phase <= ACCEPTING and id(message) not in waiting:
+            self.ticks = [*(tick for tick in self.ticks or () if id(tick) in waiting), message]
             self.queue.append(message)
             self.wake()
+
+    def drop_downs(self, name: str) -> None:
+        """Take out the notices about this name that wait."""
+        if self.system:
+            self.system = deque(one for one in self.system if not (isinstance(one, Down) and one.name == name))
+
+    def drop_ticks(self) -> None:
+        """Take out the timers' messages that wait: they die with the incarnation that had set the timers."""
+        if self.ticks:
+            ticks, self.ticks = {id(tick) for tick in self.ticks}, None
+            kept = [letter for letter in self.queue if id(letter) not in ticks]
+            self.queue.clear()
+            self.queue.extend(kept)
+            self._admit()
 
     def put_system(self, message: SystemMessage) -> None:
         """Queue a system message. These are few, never dropped for want of room, and served before all others."""

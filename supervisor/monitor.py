@@ -16,7 +16,8 @@ from supervisor.reasons import Reason
 class Down:
     """An incarnation of a monitored actor has fully ended.
 
-    ``incarnation`` counts from 1; it is 0 where the actor was not running when the monitor was set (OTP's ``noproc``).
+    ``incarnation`` counts from 1. Of an actor that had ended for good when the monitor was set it is the last one,
+    with its reason, as far as that is remembered; else 0 (OTP says ``noproc`` in both cases).
     """
 
     name: str

@@ -100,6 +100,15 @@ def crash_of(error: BaseException) -> Crash:
     return Crash(type(error).__name__, str(error), traceback_of(error), error)
 
 
+def and_then(reason: Reason, error: BaseException) -> Reason:
+    """Describe the end of one that failed again in its clean-up. The first error stays the reason, if it was one."""
+    second = crash_of(error)
+    if is_clean(reason) or not isinstance(reason, Crash):
+        return second
+    both = f"{reason.traceback}\nIn the clean-up after it another error occurred:\n\n{second.traceback}"
+    return Crash(reason.error_type, reason.text, both, reason.error)
+
+
 def start_failure_of(error: BaseException) -> StartFailed:
     """Describe an exception as a failed start."""
     error = unwrapped(error)

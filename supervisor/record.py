@@ -5,13 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from supervisor.errors import BootRefused
+from supervisor.errors import BootRefused, Stuck
+from supervisor.limits import kill_grace, stop_limit
 from supervisor.mailbox import Cell, Phase
 from supervisor.reasons import Killed, Reason, StartFailed, is_clean
 from supervisor.reports import report_crash, report_lifecycle
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
 
 if TYPE_CHECKING:
+    from supervisor.backend import TimerHandle
     from supervisor.incarnation import Incarnation
     from supervisor.runtime import TreeRuntime
 
@@ -48,6 +50,7 @@ class ChildRecord:
         "fate",
         "incarnation",
         "last_reason",
+        "overdue",
         "ran_for",
         "restarts",
         "resume",
@@ -58,6 +61,7 @@ class ChildRecord:
         "started_at",
         "status",
         "supervisor_id",
+        "told",
     )
 
     def __init__(self, spec: ChildSpec | SupervisorSpec, supervisor_id: str, runtime: TreeRuntime) -> None:
@@ -80,6 +84,10 @@ class ChildRecord:
         self.exit: Reason | None = None
         """Why it ended, until the supervisor has dealt with it."""
         self.last_reason: Reason | None = None
+        self.told: Reason | None = None
+        """The reason that was given when its end began."""
+        self.overdue: TimerHandle | None = None
+        """Set while it ends by itself: nobody else measures how long that takes."""
         self.fate: Fate = "own"
         """Who ends it: it itself, or the supervisor, to start it again or for good."""
         self.retried = False
@@ -121,6 +129,7 @@ class ChildRecord:
         self.exit = None
         self.fate = "own"
         self.started = False
+        self.cell.system = None  # what was left for the incarnation before is not for this one
         self.retried = retried
         self.status = Status.STARTING
         if self.cell.phase is not Phase.RESTARTING and isinstance(self.spec, ChildSpec):
@@ -163,18 +172,22 @@ class ChildRecord:
     def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         if incarnation is not self.incarnation:
             return False
-        again = self.fate == "again" or (self.fate == "own" and self._restarts_after(reason))
-        self._enter(Phase.RESTARTING if again else Phase.STOPPING)
         if self.fate == "own":
             self.status = Status.EXITED
-        if not is_clean(reason) and not self._is_expected(reason, again):
-            report_crash(self, incarnation, reason, will_restart=again)
-        return again
+            limit, grace = stop_limit(self.spec), kill_grace(self.spec)
+            if limit is not None and grace is not None:
+                self.overdue = self.runtime.clock.call_later(limit + grace, self.report_stuck)
+        return self._tell_end(incarnation, reason)
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
         if incarnation is not self.incarnation:
             return
-        self.incarnation = None
+        if reason is not self.told:  # the clean-up failed
+            self._tell_end(incarnation, reason)
+        if self.overdue is not None:
+            self.overdue.cancel()
+            self.overdue = None
+        self.incarnation = self.told = None
         self.exit = self.last_reason = reason
         if self.started_at is not None:
             self.ran_for = self.runtime.clock.monotonic() - self.started_at
@@ -192,6 +205,22 @@ class ChildRecord:
             self.settle_stopped("not running")
             self.runtime.drop(self)
         self._tell_supervisor()
+
+    def report_stuck(self) -> None:
+        """It is past every limit and has not ended: name it, with the place where it hangs, until it does."""
+        if self.incarnation is not None and self.id not in self.runtime.stuck:
+            where = self.incarnation.where()
+            self.runtime.stuck[self.id] = Stuck(self.id, where)
+            report_lifecycle(self, "stuck", stack=where)
+
+    def _tell_end(self, incarnation: Incarnation, reason: Reason) -> bool:
+        """Let everybody know that it ends, and why. True: it is to be started again."""
+        self.told = reason
+        again = self.fate == "again" or (self.fate == "own" and self._restarts_after(reason))
+        self._enter(Phase.RESTARTING if again else Phase.STOPPING)
+        if not is_clean(reason) and not self._is_expected(reason, again):
+            report_crash(self, incarnation, reason, will_restart=again)
+        return again
 
     def _enter(self, phase: Phase) -> None:
         if isinstance(self.spec, SupervisorSpec) or not self.is_current:

@@ -164,7 +164,7 @@ class Reply(Generic[R]):
 
 
 def as_call_failure(error: BaseException) -> CallFailed:
-    """Return what a caller is told about an error of the handler."""
+    """Return what a caller is told about an error that a handler gave as its answer."""
     if isinstance(error, CallFailed):
         return error
     if isinstance(error, Refused):

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from supervisor.errors import Stuck
 from supervisor.incarnation import Incarnation, maker_of, release
+from supervisor.limits import kill_grace, start_limit, stop_limit
 from supervisor.reasons import Killed, Reason, StartFailed
 from supervisor.record import ChildRecord, Fate
 from supervisor.reports import report_lifecycle
-from supervisor.spec import ChildSpec, SupervisorSpec
+from supervisor.spec import SupervisorSpec
 
 if TYPE_CHECKING:
     from supervisor.backend import Waiter
     from supervisor.runtime import TreeRuntime
-
-# How long a killed child may take to be gone before it is called stuck, in seconds. Only a cancellation that is being
-# swallowed, or a process that the kernel cannot end, takes longer; the memory of a large process takes time to free.
-TASK_GRACE = 1.0
-PROCESS_GRACE = 5.0
 
 
 class Steps:
@@ -85,7 +80,7 @@ class Steps:
         assert child.incarnation is not None
         child.incarnation.start()
         self.busy_with = child
-        limit = self.runtime.clock.monotonic() + start_limit(child)
+        limit = self.runtime.clock.monotonic() + start_limit(child.spec)
         settled = await self.until(
             lambda: child.started or not child.alive or self.halted() or child.aborted, lambda: limit
         )
@@ -96,7 +91,7 @@ class Steps:
             child.exit = None
             return False
         if self.stopping is None:
-            text = "given up on request" if child.aborted else f"no ack within {start_limit(child):g} s"
+            text = "given up on request" if child.aborted else f"no ack within {start_limit(child.spec):g} s"
             await self.end_one(child, StartFailed("StartTimeout", text), "again" if retried else "final")
             child.last_reason = StartFailed("StartTimeout", text)
         return False
@@ -110,7 +105,7 @@ class Steps:
         if child.id not in stuck:
             return True
         self.busy_with = child
-        limit = self.runtime.clock.monotonic() + start_limit(child)
+        limit = self.runtime.clock.monotonic() + start_limit(child.spec)
         free = await self.until(lambda: child.id not in stuck or self.halted() or child.aborted, lambda: limit)
         self.busy_with = None
         if free and child.id not in stuck:
@@ -137,7 +132,7 @@ class Steps:
         def over() -> bool:
             return child.incarnation is not incarnation
 
-        limit = stop_limit(child)
+        limit = stop_limit(child.spec)
         asked = clock.monotonic()
 
         def patience() -> float | None:
@@ -150,17 +145,19 @@ class Steps:
             return by
 
         until = patience()
-        if until is None or until > asked:
+        patient = until is None or until > asked
+        if patient:
             incarnation.stop(reason, None if until is None else until - asked)
         if not await self.until(over, patience):
+            if patient:
+                report_lifecycle(child, "overdue", stack=incarnation.where())
             incarnation.kill(Killed())
             killed = clock.monotonic()
-            grace = kill_grace(child)
+            grace = kill_grace(child.spec)
             if not await self.until(over, lambda: None if grace is None else killed + grace):
                 self.busy_with = None
                 child.resume = fate == "again"
-                self.runtime.stuck[child.id] = Stuck(child.id, incarnation.where())
-                report_lifecycle(child, "stuck", stack=incarnation.where())
+                child.report_stuck()
                 return False
         self.busy_with = None
         child.exit = None
@@ -170,22 +167,3 @@ class Steps:
         if isinstance(child.spec, SupervisorSpec):
             return self._make_supervisor(child)
         return maker_of(child.spec)(child.spec, child.cell, child.cell.incarnation, child, self.runtime)
-
-
-def start_limit(child: ChildRecord) -> float:
-    """The time in seconds that a child has for its ack."""
-    return child.spec.start_timeout if isinstance(child.spec, ChildSpec) else float("inf")
-
-
-def stop_limit(child: ChildRecord) -> float | None:
-    """The time in seconds between asking and killing; ``None`` for any. A supervisor has all it needs, as in OTP."""
-    if isinstance(child.spec, SupervisorSpec) or child.spec.shutdown == "infinity":
-        return None
-    return 0.0 if child.spec.shutdown == "brutal_kill" else float(child.spec.shutdown)
-
-
-def kill_grace(child: ChildRecord) -> float | None:
-    """The time in seconds between killing and calling it stuck. A supervisor names those below it by itself."""
-    if isinstance(child.spec, SupervisorSpec):
-        return None
-    return PROCESS_GRACE if child.spec.isolation == "process" else TASK_GRACE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from protocol.messages.common import TailEvent
@@ -63,6 +63,8 @@ class Subscription:
         self._waiting: deque[TailEvent] = deque(maxlen=bound)
         self._waiter: Waiter | None = None
         self._closed = False
+        self.on_close: Callable[[], None] | None = None
+        """Called once, when it is closed; for whoever keeps account of it."""
 
     def put(self, event: TailEvent) -> None:
         """Take an entry from the stream."""
@@ -76,6 +78,9 @@ class Subscription:
         self._closed = True
         self._stream.discard(self)
         self._wake()
+        told, self.on_close = self.on_close, None
+        if told is not None:
+            told()
 
     def __enter__(self) -> Subscription:
         return self

@@ -10,10 +10,10 @@ import anyio
 from supervisor.actor import Actor, Handler
 from supervisor.boundary import Boundary
 from supervisor.context import Context
-from supervisor.errors import Refused
+from supervisor.errors import HandlerFailed, Refused
 from supervisor.liveness import Liveness
 from supervisor.monitor import Down, SystemMessage
-from supervisor.reasons import Killed, Normal, Reason, crash_of, is_clean, start_failure_of
+from supervisor.reasons import Killed, Normal, Reason, and_then, crash_of, is_clean, start_failure_of, unwrapped
 from supervisor.reply import Pending, Reply, as_call_failure
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ class TaskIncarnation:
         "_held",
         "_in_hand",
         "_killed",
-        "_over",
         "_owned",
         "_scope",
         "_spawned",
@@ -50,6 +49,7 @@ class TaskIncarnation:
         "keeper",
         "last_message",
         "number",
+        "over",
         "pid",
         "spec",
         "surroundings",
@@ -71,7 +71,7 @@ class TaskIncarnation:
         self._decided: Reason | None = None
         self._killed = False
         self._closing = False
-        self._over = False
+        self.over = False
         self._in_hand: list[Pending[Any]] = []
         self._held: set[Pending[Any]] = set()
         self._owned: dict[Hashable, Callable[[], None]] | None = None
@@ -91,7 +91,7 @@ class TaskIncarnation:
             self._cancel(reason)
 
     def kill(self, reason: Reason) -> None:
-        if not self._over:
+        if not self.over:
             self._killed = True
             self._cancel(reason)
             for spawned in self._spawned or ():
@@ -122,8 +122,6 @@ class TaskIncarnation:
             self.cell.wake()
 
     def spawn(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str) -> None:
-        if self._over:
-            raise RuntimeError(f"{self.cell.name} has ended and cannot spawn {name}")
         if self._spawned is None:
             self._spawned = set()
         spawned = _Spawned(self, function, args, name)
@@ -147,6 +145,10 @@ class TaskIncarnation:
         if not self._closing:
             self.cell.put_system(down)
 
+    def tick(self, message: Message) -> None:
+        if not self._closing:
+            self.cell.put_tick(message)
+
     def spawned_ended(self, spawned: _Spawned, error: BaseException | None) -> None:
         """A spawned task is over; with an error, so is the actor."""
         assert self._spawned is not None
@@ -169,16 +171,18 @@ class TaskIncarnation:
         finally:
             # Also when the event loop is being taken down around us: whoever waits for the end must hear of it.
             self._end_service(reason)
-            self._over = True
+            self.over = True
             for close in list((self._owned or {}).values()):
                 close()
             self._settle_held()
             self._actor = None
+            self.cell.serving_task = None
             self.keeper.ended(self, reason)
 
     async def _live(self) -> Reason:
         assert self._scope is not None
-        self.cell.serving_task = self._task
+        # Asked, not taken from the start: with an eager task factory this runs before the start has returned.
+        self._task = self.cell.serving_task = self.surroundings.backend.current_task()
         with self._scope, Boundary(self._scope) as edge:
             self._actor = actor = self.spec.start()  # type: ignore[operator]  # checked by the specification
             if not isinstance(actor, Actor):
@@ -190,18 +194,22 @@ class TaskIncarnation:
             await self._serve(actor)
         if self._decided is not None:
             return self._decided
-        if edge.error is not None:
-            for pending in self._in_hand:
-                pending.settle(None, as_call_failure(edge.error))
-            return crash_of(edge.error) if self.acked else start_failure_of(edge.error)
-        return self._stop or Normal()
+        if edge.error is None:
+            return self._stop or Normal()
+        if not self.acked:
+            return start_failure_of(edge.error)
+        crash = crash_of(edge.error)
+        for pending in self._in_hand:  # as the error of this handler: that of a call it made is not one of this call
+            pending.settle(None, HandlerFailed(crash.error_type, crash.text, crash.traceback))
+        return crash
 
     def _ack(self) -> None:
         self.acked = True
-        if self.spec.liveness is not None:
-            self._beats = Liveness(self.surroundings.clock, self.spec.liveness, self.kill)
-            self._beats.start()
-        self.keeper.acked(self)
+        if self._decided is None:
+            if self.spec.liveness is not None:
+                self._beats = Liveness(self.surroundings.clock, self.spec.liveness, self.kill)
+                self._beats.start()
+            self.keeper.acked(self)
 
     async def _serve(self, actor: Actor) -> None:
         cell = self.cell
@@ -237,8 +245,8 @@ class TaskIncarnation:
             self._in_hand.append(pending)
         try:
             value = await handler.run(actor, message)
-        except Refused as refusal:
-            self._refuse(message, refusal)
+        except (Refused, ExceptionGroup) as error:
+            self._refuse(message, error)
         else:
             if pending is not None:
                 pending.settle(value)
@@ -264,8 +272,8 @@ class TaskIncarnation:
                 await handler.run(actor, tokens)
             else:
                 await handler.run(actor, *tokens[0])
-        except Refused as refusal:
-            self._refuse(message, refusal)
+        except (Refused, ExceptionGroup) as error:
+            self._refuse(message, error)
         self._in_hand.clear()
 
     async def _handle_system(self, actor: Actor, message: SystemMessage) -> None:
@@ -285,7 +293,11 @@ class TaskIncarnation:
         else:
             self.cell.dead_letter(message, "not handled")
 
-    def _refuse(self, message: Message, refusal: Refused) -> None:
+    def _refuse(self, message: Message, error: Exception) -> None:
+        """Answer with a refusal, also one that comes out of a task group alone. Any other error is raised again."""
+        refusal = unwrapped(error)
+        if not isinstance(refusal, Refused):
+            raise error
         if not self._in_hand:
             self.cell.dead_letter(message, "refused")
         for pending in self._in_hand:
@@ -296,7 +308,7 @@ class TaskIncarnation:
     def _end_service(self, reason: Reason) -> None:
         if not self._closing:
             self._closing = True
-            self.cell.serving_task = None
+            self.cell.drop_ticks()
             if self._beats is not None:
                 self._beats.stop()
             self.keeper.ending(self, reason)
@@ -313,8 +325,8 @@ class TaskIncarnation:
             await self._actor.on_stop(reason)
         if timer is not None:
             timer.cancel()
-        if is_clean(reason) and edge.error is not None:
-            return crash_of(edge.error)
+        if edge.error is not None:
+            return and_then(reason, edge.error)
         if is_clean(reason) and scope.cancel_called:
             return self._decided or Killed()
         return reason
@@ -336,6 +348,7 @@ class TaskIncarnation:
     def _cancel(self, reason: Reason) -> None:
         if self._decided is None:
             self._decided = reason
+        self._end_service(self._decided)  # now: it may be long before the cancellation gets through, if it ever does
         if self._scope is not None:
             self._scope.cancel()
 

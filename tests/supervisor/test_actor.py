@@ -13,10 +13,13 @@ from supervisor import (
     HandlerFailed,
     MailboxFull,
     NotRunning,
+    Refused,
+    Reply,
     Restarting,
     Stopping,
     SupervisorSpec,
     on,
+    on_deferred,
     open_tree,
 )
 from supervisor.testing import Gate, GatedActor, VirtualClock, eventually, settle
@@ -74,6 +77,45 @@ async def test_a_crashing_handler_answers_its_caller_with_the_error_and_the_trac
         assert caught.value.text == "oh"
         assert "helpers.py" in caught.value.traceback
         assert caught.value.code is None
+
+
+async def test_a_crash_by_the_error_of_another_call_is_no_error_of_this_call() -> None:
+    """Else the caller would be told that the actor it asked does not run, and that nothing was done."""
+
+    class Relay(Counter):
+        @on(GetAll)
+        async def _(self, message: GetAll) -> list[int]:
+            return await self.context.ref("nobody").call(GetAll())
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Relay)])) as tree:
+        with pytest.raises(HandlerFailed, match="nobody is not running") as caught:
+            await tree.ref("a").call(GetAll())
+        assert caught.value.error_type == "NotRunning"
+
+
+async def test_a_refusal_out_of_a_task_group_is_a_refusal() -> None:
+    async def refuse() -> None:
+        raise Refused("not today", code="closed")
+
+    class Grouping(Counter):
+        @on(Refuse)
+        async def _(self, message: Refuse) -> int:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(refuse)
+            return 1
+
+        @on_deferred(Defer)
+        async def _(self, message: Defer, reply: Reply[int]) -> None:
+            raise ExceptionGroup("both", [Refused("not today"), KeyError("that too")])
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Grouping)])) as tree:
+        with pytest.raises(HandlerFailed) as caught:
+            await tree.ref("a").call(Refuse())
+        assert (caught.value.code, caught.value.text) == ("closed", "not today")
+        assert await tree.ref("a").call(Incarnation()) == 1
+        with pytest.raises(HandlerFailed) as caught:
+            await tree.ref("a").call(Defer())
+        assert (caught.value.code, caught.value.error_type) == (None, "ExceptionGroup"), "half an error is an error"
 
 
 async def test_a_message_that_nobody_handles_harms_nobody() -> None:

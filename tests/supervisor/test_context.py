@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import anyio
 import anyio.to_thread
 import pytest
 
 from protocol.messages.common import Message
-from supervisor import ChildSpec, Crash, Down, NotRunning, Ref, Shutdown, SupervisorSpec, on, open_tree
+from supervisor import (
+    Backoff,
+    ChildSpec,
+    Context,
+    Crash,
+    Down,
+    HandlerFailed,
+    NotRunning,
+    Ref,
+    Shutdown,
+    Subscription,
+    SupervisorSpec,
+    TreeStartFailed,
+    on,
+    open_tree,
+)
 from supervisor.testing import EventLog, VirtualClock, eventually, settle
-from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put, StopYourself
+from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Incarnation, Put, StopYourself
 
 pytestmark = pytest.mark.anyio
 
@@ -122,6 +139,87 @@ async def test_linked_actors_go_down_together(victim: str, other: str) -> None:
         assert not log.read(event="started", actor=other, incarnation=3), "a link is of one incarnation"
 
 
+async def test_a_link_is_over_when_one_of_the_two_has_ended() -> None:
+    watcher = Busybody()
+    async with open_tree(_pair(watcher)) as tree:
+        tree.ref("w").cast(Do("link", "target"))
+        await settle()
+        tree.ref("target").cast(StopYourself())
+        await settle()
+        tree.ref("target").cast(Fail())
+        await settle()
+        assert [child.restarts for child in tree.view().children] == [2, 0]
+        tree.ref("w").cast(Fail())
+        await settle()
+        assert [child.restarts for child in tree.view().children] == [2, 1]
+        assert tree.ref("target").cell.watchers is None, "nothing is left of it"
+
+
+@pytest.mark.parametrize(("victim", "other"), [("target", "w"), ("w", "target")])
+async def test_a_link_to_one_that_is_being_restarted_is_with_its_next_incarnation(victim: str, other: str) -> None:
+    clock = VirtualClock()
+    backoff = Backoff(first=1, factor=1, most=1, jitter=0)
+    spec = dataclasses.replace(_pair(Busybody()), backoff=backoff, period=1000)
+    async with open_tree(spec, clock=clock) as tree:
+        tree.ref("target").cast(Fail())
+        await settle()
+        tree.ref("w").cast(Do("link", "target"))
+        await clock.advance(1)
+        assert await tree.ref("target").call(Incarnation()) == 2
+        before = await tree.ref(other).call(Incarnation())
+        tree.ref(victim).cast(Fail())
+        await clock.advance(10)
+        assert await tree.ref(other).call(Incarnation()) == before + 1
+
+
+async def test_a_monitor_that_is_taken_off_takes_its_waiting_notice_back() -> None:
+    watcher = Busybody()
+    async with open_tree(_pair(watcher)) as tree:
+        tree.ref("w").cast(Do("monitor", "target"))
+        held = tree.ref("w").request(Hold(), timeout=60)
+        await settle()
+        tree.ref("target").cast(Fail())
+        await settle()
+        watcher.context.demonitor(watcher.context.ref("target"))
+        watcher.hold.set()
+        assert await held == 1
+        await settle()
+        assert watcher.downs == []
+
+
+async def test_a_subscription_dies_with_the_incarnation_that_made_it() -> None:
+    made: list[Subscription] = []
+
+    class Listening(Counter):
+        async def on_start(self) -> None:
+            made.append(self.context.subscribe(["state"]))
+            with self.context.subscribe(["steps"]) as closed:
+                made.append(closed)
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Listening)])) as tree:
+        tree.ref("a").cast(Fail())
+        await settle()
+        tree.stream.publish("state", {"n": 1})
+        first, second, third, fourth = made
+        with pytest.raises(StopAsyncIteration):
+            await anext(first)
+        assert (await anext(third)).data == {"n": 1}
+        for closed in (second, fourth):
+            with pytest.raises(StopAsyncIteration):
+                await anext(closed)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+async def test_a_timer_that_leaves_no_time_is_refused(seconds: float) -> None:
+    class Hasty(Counter):
+        async def on_start(self) -> None:
+            self.context.every(seconds, Put(1))
+
+    with pytest.raises(TreeStartFailed, match="no time for anything else"):
+        async with open_tree(SupervisorSpec("root", [ChildSpec("a", Hasty)])):
+            raise AssertionError("it started")
+
+
 async def test_a_normal_end_takes_no_linked_peer_down() -> None:
     async with open_tree(_pair(Busybody(), "transient")) as tree:
         tree.ref("w").cast(Do("link", "target"))
@@ -150,6 +248,69 @@ async def test_timers_fire_repeat_and_die_with_the_incarnation() -> None:
         tree.ref("a").cast(Fail())
         await clock.advance(10)
         assert actor.values == [2, 1, 2, 2]
+
+
+async def test_what_waits_for_an_incarnation_alone_dies_with_it() -> None:
+    """A timer's message and a monitor's notice that were queued before the crash; also those during ``on_stop``."""
+    clock, gate = VirtualClock(), anyio.Event()
+
+    class Ticking(Busybody):
+        async def on_start(self) -> None:
+            if self.context.incarnation == 1:
+                self.context.monitor(self.context.ref("target"))
+                self.context.after(1, Put(1))
+                self.context.every(1, Put(2))
+
+        async def on_stop(self, reason: object) -> None:
+            await gate.wait()
+
+        @on(Hold)
+        async def _(self, message: Hold) -> int:
+            await self.hold.wait()
+            raise ValueError("after all")
+
+    watcher = Ticking()
+    async with open_tree(_pair(watcher), clock=clock) as tree:
+        held = tree.ref("w").request(Hold(), timeout=100)
+        await settle()
+        tree.ref("w").cast(Put(3))
+        tree.ref("target").cast(Fail())
+        await clock.advance(1)
+        watcher.hold.set()
+        await clock.advance(3)
+        gate.set()
+        await settle()
+        assert tree.view().children[1].restarts == 1
+        assert (watcher.values, watcher.downs) == ([3], []), "the cast is kept"
+        with pytest.raises(HandlerFailed):
+            await held
+
+
+async def test_the_context_of_an_incarnation_that_has_ended_takes_nothing() -> None:
+    """Whoever kept it (a callback, a thread) would otherwise tick and watch in the name of the next incarnation."""
+    contexts: list[Context] = []
+
+    class Kept(Counter):
+        async def on_start(self) -> None:
+            contexts.append(self.context)
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("b", Counter), ChildSpec("a", Kept)])) as tree:
+        tree.ref("a").cast(Fail())
+        await eventually(lambda: tree.view().children[1].restarts == 1)
+        old = contexts[0]
+        for use in (
+            lambda: old.after(1, Put(1)),
+            lambda: old.every(1, Put(1)),
+            lambda: old.monitor(old.ref("b")),
+            lambda: old.link(old.ref("b")),
+            lambda: old.subscribe(["state"]),
+            lambda: old.spawn(anyio.sleep_forever),
+        ):
+            with pytest.raises(RuntimeError, match="has ended"):
+                use()
+        assert tree.ref("b").cell.watchers is None
+        old.stop()
+        assert await tree.ref("a").call(Incarnation()) == 2
 
 
 async def test_a_repeating_timer_does_not_fill_the_mailbox_of_a_busy_actor() -> None:

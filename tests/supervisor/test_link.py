@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -19,6 +20,7 @@ from supervisor import (
     Killed,
     MailboxFull,
     NotRunning,
+    Ref,
     Restarting,
     Stopping,
     on,
@@ -268,13 +270,27 @@ async def test_the_child_monitors_an_actor_of_the_tree() -> None:
         await next_life(peer, 1)
         assert await worker.call(Downs()) == [f"Peer#1: {Crash('ValueError', 'peer')}"]
         worker.cast(Watch("Nobody"))
-        await until_async_downs(worker, 2)
+        assert (await downs_of(worker, 2))[1:] == ["Nobody#0: shutdown: not running"]
 
 
-async def until_async_downs(worker: object, count: int) -> None:
+async def downs_of(worker: Ref, count: int) -> list[str]:
+    """What the actor was told, once it was told so often: a notice takes its way over the link."""
     with anyio.fail_after(5):
-        while len(await worker.call(Downs())) < count:  # type: ignore[attr-defined]
+        while len(downs := await worker.call(Downs())) < count:
             await anyio.sleep(0.01)
+    return downs
+
+
+async def test_the_child_monitors_a_name_that_comes_later() -> None:
+    async with tree_of(process_child()) as tree:
+        worker = tree.ref("Worker")
+        worker.cast(Watch("Late"))
+        assert await downs_of(worker, 1) == ["Late#0: shutdown: not running"]
+        gc.collect()  # nobody but the monitor holds the name
+        await tree.supervisor("root").start_child(task_child("Late"))
+        tree.ref("Late").cast(Quit())
+        await EventLog(tree.stream).wait_for(event="started", actor="Late", incarnation=2)
+        assert (await downs_of(worker, 2))[1:] == ["Late#1: normal"]
 
 
 @pytest.mark.parametrize("killed", ["Worker", "Peer"])

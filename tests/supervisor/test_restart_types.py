@@ -106,9 +106,19 @@ async def test_a_failing_on_stop_makes_a_clean_end_a_crash_and_does_not_hide_an_
 
     spec = SupervisorSpec("root", [ChildSpec("a", Untidy, restart="transient")])
     async with open_tree(spec) as tree:
+        log = EventLog(tree.stream)
         tree.ref("a").cast(Fail("the first"))
         await eventually(lambda: tree.view().children[0].restarts == 1)
         assert "the first" in (tree.view().children[0].last_exit or "")
+        crash, after = log.topic("crashes")
+        assert "while cleaning up" not in crash["traceback"]
+        assert after["error"] == "ValueError"
+        assert "ValueError: the first" in after["traceback"]
+        assert "OSError: while cleaning up" in after["traceback"]
         tree.ref("a").cast(StopYourself())
         await eventually(lambda: tree.view().children[0].restarts == 2)
         assert "while cleaning up" in (tree.view().children[0].last_exit or "")
+        assert log.topic("crashes")[2]["error"] == "OSError"
+        assert log.topic("crashes")[2]["will_restart"] is True
+        await tree.supervisor("root").terminate_child("a")
+        assert (log.topic("crashes")[3]["error"], log.topic("crashes")[3]["will_restart"]) == ("OSError", False)

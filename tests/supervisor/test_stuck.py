@@ -9,13 +9,16 @@ from supervisor import (
     ChildRunning,
     ChildSpec,
     Reason,
+    Restarting,
     StopIncomplete,
+    Stopping,
     SupervisorSpec,
     Tree,
+    on,
     open_tree,
 )
 from supervisor.testing import EventLog, VirtualClock, settle
-from tests.supervisor.helpers import Counter, Fail
+from tests.supervisor.helpers import Counter, Fail, GetAll, Hold
 
 pytestmark = pytest.mark.anyio
 
@@ -185,6 +188,64 @@ async def test_a_stuck_spawned_task_is_named_too() -> None:
     assert "_cling_beside" in errors[0].stuck[0].stack
     let_go.set()
     await settle()
+
+
+async def test_one_that_crashed_and_does_not_end_is_named_and_nothing_starts_beside_it() -> None:
+    """Nobody had asked it to end, so no supervisor counts its time."""
+    clock, stuck = VirtualClock(), Clinging()
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: stuck)]), clock=clock) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(Fail())
+        await clock.advance(5.9)
+        assert log.read(event="stuck") == []
+        await clock.advance(0.2)
+        assert "_cling_here" in log.read(event="stuck", actor="a")[0]["stack"]
+        assert _status(tree, "a") == "stuck"
+        await clock.advance(100)
+        assert await _incarnations(tree) == {"a": 1}
+        stuck.let_go.set()
+        await settle()
+        assert (_status(tree, "a"), await _incarnations(tree)) == ("running", {"a": 2})
+
+
+async def test_one_that_swallows_the_end_for_want_of_progress_fails_its_callers_and_is_named() -> None:
+    clock, let_go = VirtualClock(), anyio.Event()
+
+    class Deaf(Counter):
+        @on(Hold)
+        async def _(self, message: Hold) -> int:
+            with anyio.CancelScope(shield=True):
+                await let_go.wait()
+            return 1
+
+    spec = SupervisorSpec("root", [ChildSpec("a", Deaf, liveness=10)])
+    async with open_tree(spec, clock=clock) as tree:
+        ref, log = tree.ref("a"), EventLog(tree.stream)
+        held, behind = ref.request(Hold(), timeout=1000), ref.request(GetAll(), timeout=1000)
+        await clock.advance(10)
+        assert (type(held.error), type(behind.error)) == (Restarting, Restarting)
+        with pytest.raises(Restarting):
+            await ref.call(GetAll())
+        assert log.topic("crashes")[0]["error"] == "Timeout"
+        await clock.advance(6)
+        assert "let_go.wait" in log.read(event="stuck", actor="a")[0]["stack"]
+        let_go.set()
+        await settle()
+        assert (_status(tree, "a"), await _incarnations(tree)) == ("running", {"a": 2})
+
+
+async def test_one_past_its_limit_is_shown_with_its_stack_before_it_is_cancelled() -> None:
+    clock = VirtualClock()
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter)]), clock=clock) as tree:
+        log = EventLog(tree.stream)
+        held = tree.ref("a").request(Hold(), timeout=60)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tree.supervisor("root").terminate_child, "a")
+            await settle()
+            await clock.advance(5)
+        assert "self.hold.wait()" in log.read(event="overdue", actor="a")[0]["stack"]
+        assert isinstance(held.error, Stopping)
+        assert log.read(event="stuck") == []
 
 
 def _status(tree: Tree, name: str) -> str:
