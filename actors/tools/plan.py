@@ -174,7 +174,7 @@ def show(plan: Plan, config: Config) -> None:
         f"checkpoint {size(disk.checkpoint_bytes)} (keep {config.checkpoint.keep}), version {size(disk.version_bytes)} "
         f"(keep {config.publish.keep}), {size(disk.held_back_bytes)} stay free",
     )
-    _line("speed", f"{plan.speed.tokens_per_s:,.0f} tokens/s, {plan.speed.how}")
+    _line("speed", f"{_speed(plan.speed.tokens_per_s)} tokens/s, {plan.speed.how}")
     if plan.file is not None:
         _show_file(plan.file, plan.speed)
     if plan.suggestion is not None:
@@ -200,6 +200,10 @@ def _show_file(file: FilePlan, speed: Speed) -> None:
     sure = "about" if speed.measured else "perhaps"
     passes = count(file.epochs, "epoch")
     _line("time", f"{sure} {duration(file.seconds)} for {count(file.steps, 'step')} in {passes}")
+
+
+def _speed(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _line(name: str, text: str, fits: bool | None = None) -> None:

@@ -16,7 +16,7 @@ from actors.inbox.rows import Row
 from actors.trainer.checkpoint import TensorCodec
 from protocol.config import Config, TrainingSection
 
-Groups = Mapping[str, Mapping[str, Any]]
+Groups = dict[str, dict[str, Any]]
 """Tensors by file stem, then by name; of the type that the engine's codec knows."""
 
 
@@ -88,7 +88,7 @@ class Learner(Protocol):
         """Return tensors, and state for JSON: all that the next step depends on. Uncopied: no step while it is held."""
 
     def restore(self, groups: Groups, state: Mapping[str, Any]) -> None:
-        """Put a checkpoint back; the random states come last.
+        """Put a checkpoint back; the random states come last. ``groups`` is emptied on the way, to hold nothing twice.
 
         Raises:
             WrongShape: the checkpoint is of another model or method.

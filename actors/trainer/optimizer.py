@@ -49,14 +49,14 @@ def moments(optimizer: torch.optim.AdamW, parameters: Mapping[str, torch.nn.Para
 
 
 def restore_moments(
-    optimizer: torch.optim.AdamW, parameters: Mapping[str, torch.nn.Parameter], saved: Mapping[str, torch.Tensor]
+    optimizer: torch.optim.AdamW, parameters: Mapping[str, torch.nn.Parameter], saved: dict[str, torch.Tensor]
 ) -> None:
-    """Copy saved moments into storage allocated as the optimizer itself would at its first step."""
+    """Move saved moments into storage allocated as the optimizer itself would at its first step; empty ``saved``."""
     for name, parameter in parameters.items():
         if f"step/{name}" not in saved:
             continue
         state = {"step": torch.zeros((), dtype=torch.float32, device=parameter.device)}
         state |= {key: torch.zeros_like(parameter, memory_format=torch.preserve_format) for key in MOMENTS[1:]}
         for key in MOMENTS:
-            state[key].copy_(saved[f"{key}/{name}"])
+            state[key].copy_(saved.pop(f"{key}/{name}"))
         optimizer.state[parameter] = state

@@ -53,10 +53,13 @@ class TorchEngine:
         assert isinstance(learner, TorchLearner)
         tensors, state = rng.capture()
         expected = probe_logits(learner.model, learner.device)
-        fresh = TorchLearner(load_folder(folder, config.model), config)
-        if problem := differ(expected, probe_logits(fresh.model, fresh.device), fresh.stored_types()):
-            rng.restore(tensors, state)
-            raise Unlike(problem)
+        with learner.aside():
+            fresh = TorchLearner(load_folder(folder, config.model), config)
+            if problem := differ(expected, probe_logits(fresh.model, fresh.device), fresh.stored_types()):
+                del fresh
+                self.release()
+                rng.restore(tensors, state)
+                raise Unlike(problem)
         return fresh
 
     def release(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from actors.trainer import adapter, rng
 from actors.trainer.data import micro_batches
-from actors.trainer.engine import Encoded, Groups, StepResult, WrongShape
+from actors.trainer.engine import Encoded, Groups, StepResult, Unlike, WrongShape
 from actors.trainer.loss import summed_loss
 from actors.trainer.masks import Encoder
 from actors.trainer.model import Source, pick_device, save_model, settle
@@ -112,7 +112,7 @@ class TorchLearner:
         return groups, {"rng": state, "warm_from": self.warm_from}
 
     def restore(self, groups: Groups, state: Mapping[str, Any]) -> None:
-        """Put a checkpoint back: values are copied into this learner's own storage; the random states come last."""
+        """Put a checkpoint back: values are moved into this learner's own storage; the random states come last."""
         saved = groups[self._stem]
         if saved.keys() != self.parameters.keys():
             strange = sorted(saved.keys() ^ self.parameters.keys())
@@ -121,7 +121,7 @@ class TorchLearner:
             for name, parameter in self.parameters.items():
                 if saved[name].shape != parameter.shape:
                     raise WrongShape(f"{name} is {tuple(saved[name].shape)} in the checkpoint: another model or rank")
-                parameter.copy_(saved[name])
+                parameter.copy_(saved.pop(name))
         restore_moments(self.optimizer, self.parameters, groups["optimizer"])
         self.warm_from = int(state["warm_from"])
         rng.restore(groups["rng"], state["rng"])
@@ -155,6 +155,16 @@ class TorchLearner:
         except Unpackable as error:
             return str(error)
         return None
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Make room on the device for another model while the block runs; if it fails, come back to it."""
+        self.model.to("cpu")
+        try:
+            yield
+        except Unlike:
+            self.model.to(self.device)
+            raise
 
     @property
     def plain(self) -> Any:

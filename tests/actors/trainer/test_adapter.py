@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.trainer.adapter import UnsuitableTarget, merged_tensors, set_dropout
+from actors.trainer.engine import Encoded
 from actors.trainer.model import load_folder, settle
 from actors.trainer.torch_learner import TorchLearner
 from protocol.config import ModelSection
@@ -124,6 +125,16 @@ def test_bfloat16_is_published_as_bfloat16(small: str, tmp_path: Path) -> None:
         learner = TorchLearner(load_folder(small, ModelSection(), torch.bfloat16), settings(method=method))
         learner.save_version(tmp_path / method)
         assert AutoModelForCausalLM.from_pretrained(tmp_path / method, dtype="auto").dtype == torch.bfloat16
+
+
+def test_a_checkpoint_is_not_held_twice_while_it_is_put_back(small: str) -> None:
+    for method in ("full", "lora"):
+        learner = TorchLearner(load_folder(small, ModelSection()), settings(method=method))
+        learner.step([Encoded([1, 2, 3], [True] * 3)], 0, settings().training, lambda: None)
+        groups, state = learner.capture()
+        groups = {stem: {name: one.clone() for name, one in group.items()} for stem, group in groups.items()}
+        learner.restore(groups, state)
+        assert {stem: len(group) for stem, group in groups.items() if group} == {"rng": 1}
 
 
 def test_dropout_comes_with_the_job(small: str) -> None:
