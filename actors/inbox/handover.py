@@ -14,8 +14,8 @@ from protocol.messages.queue import Accept, Refuse
 
 SUFFIX: Final = ".jsonl"
 
-_LINES: Final = 256
-"""Lines between two questions whether to go on."""
+_READS: Final = 256
+"""Lines, or pieces of a long one, between two questions whether to go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ def _judge(inbox: Path, candidate: Candidate, config: Config, go_on: Callable[[]
         return _refuse(inbox, candidate, f"its name does not end in {SUFFIX}: only JSON Lines are trained on")
     read = 0
 
-    def after_line() -> None:
+    def now_and_then() -> None:
         nonlocal read
         read += 1
-        if read % _LINES == 0:
+        if read % _READS == 0:
             go_on()
 
     go_on()
@@ -67,7 +67,7 @@ def _judge(inbox: Path, candidate: Candidate, config: Config, go_on: Callable[[]
             max_line=config.inbox.max_line,
             max_file=config.inbox.max_file,
             expect=candidate.stamp,
-            after_line=after_line,
+            go_on=now_and_then,
         )
     except Unfit as error:
         return _refuse(inbox, candidate, str(error))

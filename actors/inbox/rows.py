@@ -11,6 +11,7 @@ What is trained (``text``, ``completion``, the contents of the assistant) must n
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, cast, get_args
 
@@ -19,6 +20,12 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: Final = frozenset(get_args(Role))
 FORMATS: Final = (frozenset({"text"}), frozenset({"prompt", "completion"}), frozenset({"messages"}))
 FORMAT_KEYS: Final = frozenset().union(*FORMATS)
+MOST_PIECES: Final = 200_000
+"""Strings, commas and brackets in one row. Tens of millions of them would take gigabytes, and hold up the process while
+they are read."""
+_PIECE: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
+"""A whole string of JSON, or what separates values outside of strings. Possessive, so that no line takes long."""
+
 EXPECTED: Final = '{"text"}, {"prompt", "completion"} or {"messages"}'
 
 
@@ -82,6 +89,8 @@ def parse_row(line: bytes) -> Row:
 
 
 def _decode(line: bytes) -> object:
+    if _is_crowded(line):
+        raise BadRow(f"more than {MOST_PIECES} strings, lists, objects and commas in one row")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -96,6 +105,12 @@ def _decode(line: bytes) -> object:
         if isinstance(error, BadRow):
             raise
         raise BadRow(f"not usable JSON: {error}") from error
+
+
+def _is_crowded(line: bytes) -> bool:
+    if line.count(b",") + line.count(b"[") + line.count(b"{") + line.count(b'"') <= MOST_PIECES:
+        return False  # the usual case, and told at once: texts hold commas, but not so many
+    return any(number == MOST_PIECES for number, _ in enumerate(_PIECE.finditer(line)))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

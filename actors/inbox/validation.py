@@ -88,11 +88,18 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb", buffering=1 << 20)
 
 
-def read_lines(stream: BinaryIO, max_line: int, digest: Hash | None = None) -> Iterator[tuple[int, bytes | None]]:
+def _on() -> None:
+    """Read on."""
+
+
+def read_lines(
+    stream: BinaryIO, max_line: int, digest: Hash | None = None, go_on: Callable[[], None] = _on
+) -> Iterator[tuple[int, bytes | None]]:
     """Yield ``(number, line)`` for each line, numbers from 1, a leading byte order mark taken off.
 
     A line of more than ``max_line`` bytes (its line break not counted) is passed over without being held in memory
-    and comes as None. Every byte of the stream goes through ``digest``.
+    and comes as None. Every byte of the stream goes through ``digest``. ``go_on`` is called after every line, and often
+    within one that is passed over; an exception of it ends the reading.
     """
     number = 0
     while line := stream.readline(max_line + 2):  # + 2: room for the line break, "\r\n" at most
@@ -105,21 +112,20 @@ def read_lines(stream: BinaryIO, max_line: int, digest: Hash | None = None) -> I
                 body += len(rest)
                 if digest is not None:
                     digest.update(rest)
+                go_on()
                 if rest.endswith(b"\n"):
                     break
         if number == 1:
             line = line.removeprefix(BOM)
         yield number, line if body <= max_line else None
+        go_on()
 
 
 def read_rows(
-    stream: BinaryIO, max_line: int, digest: Hash | None = None, after_line: Callable[[], None] = lambda: None
+    stream: BinaryIO, max_line: int, digest: Hash | None = None, go_on: Callable[[], None] = _on
 ) -> Iterator[tuple[int, Row | BadLine]]:
-    """Yield ``(line number, row or what is wrong with it)`` for each line that is not blank.
-
-    ``after_line`` is called after every line, blank ones too; an exception of it ends the reading.
-    """
-    for number, line in read_lines(stream, max_line, digest):
+    """Yield ``(line number, row or what is wrong with it)`` for each line of :func:`read_lines` that is not blank."""
+    for number, line in read_lines(stream, max_line, digest, go_on):
         if line is None:
             yield number, BadLine(number, f"longer than {max_line} bytes (inbox.max_line)")
         elif not line.isspace() and line:
@@ -127,7 +133,6 @@ def read_rows(
                 yield number, parse_row(line)
             except BadRow as error:
                 yield number, BadLine(number, str(error)[:_REASON])
-        after_line()
 
 
 def check_file(
@@ -136,7 +141,7 @@ def check_file(
     max_line: int,
     max_file: int,
     expect: Stamp | None = None,
-    after_line: Callable[[], None] = lambda: None,
+    go_on: Callable[[], None] = _on,
 ) -> Checked:
     """Read a file to its end and return what it holds.
 
@@ -144,7 +149,7 @@ def check_file(
         max_line: longest line, in bytes.
         max_file: largest file, in bytes.
         expect: the state in which it was seen to stand still.
-        after_line: called after every line, so that the reading of a large file can be ended by an exception.
+        go_on: called now and then, so that the reading of a large file can be ended by an exception.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -159,15 +164,15 @@ def check_file(
         if stamp.size > max_file:
             raise Unfit(f"{stamp.size} bytes, more than {max_file} (inbox.max_file)")
 
-        def go_on() -> None:
-            after_line()
+        def unless_it_grows() -> None:
+            go_on()
             if stream.tell() > stamp.size:  # else whoever writes faster than this reads would keep it reading for ever
                 raise Changed(path)
 
         digest = hashlib.sha256()
         rows = bad = 0
         kept: list[BadLine] = []
-        for _, row in read_rows(stream, max_line, digest, go_on):
+        for _, row in read_rows(stream, max_line, digest, unless_it_grows):
             if not isinstance(row, BadLine):
                 rows += 1
                 continue

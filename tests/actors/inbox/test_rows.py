@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from actors.inbox.rows import BadRow, CompletionRow, MessagesRow, TextRow, Turn, parse_row
+from actors.inbox.rows import MOST_PIECES, BadRow, CompletionRow, MessagesRow, TextRow, Turn, parse_row
 
 GOOD = [
     ('{"text": "one"}', TextRow("one")),
@@ -79,6 +79,28 @@ def test_what_is_wrong_is_said(line: str, reason: str) -> None:
 def test_bytes_that_are_not_utf8_are_named_with_their_column() -> None:
     with pytest.raises(BadRow, match="not UTF-8: byte 0xe9 in column 13"):
         parse_row(b'{"text": "ab\xe9"}')
+
+
+CROWDED = [
+    b'{"text": "x", "a": [' + b"[]," * MOST_PIECES + b"[]]}",
+    b'{"text": "x", "a": [' + b'"",' * MOST_PIECES + b'""]}',
+    b'{"text": ' + b'""' * MOST_PIECES,
+    b"[" * (MOST_PIECES + 1),
+]
+
+
+@pytest.mark.parametrize("line", CROWDED, ids=["lists", "strings", "no commas", "brackets"])
+def test_a_row_of_more_values_than_anybody_trains_is_refused_before_it_is_read(line: bytes) -> None:
+    with pytest.raises(BadRow, match="more than 200000 strings, lists, objects and commas"):
+        parse_row(line)
+
+
+@pytest.mark.parametrize("text", ["a, b [c] {d} ", '\\", ', "\\\\ , "], ids=["plain", "escaped quotes", "backslashes"])
+def test_a_text_may_hold_as_many_commas_and_quotes_as_it_likes(text: str) -> None:
+    line = b'{"text": "' + text.encode() * MOST_PIECES + b'"}'
+    assert parse_row(line) == TextRow(json.loads(line)["text"])
+    with pytest.raises(BadRow, match="not valid JSON"):
+        parse_row(line[:-2])
 
 
 @given(some.binary(max_size=200))

@@ -169,7 +169,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_judged(tmp_path: Path) -> Non
             stream.write(GOOD)
 
     with pytest.raises(Changed):
-        check_file(path, max_line=LIMIT, max_file=LIMIT, after_line=grow)
+        check_file(path, max_line=LIMIT, max_file=LIMIT, go_on=grow)
 
 
 def test_a_file_that_is_rewritten_while_it_is_read_is_not_judged(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_not_judged(tmp_path: Path)
         os.utime(path, ns=(0, 0))
 
     with pytest.raises(Changed):
-        check_file(path, max_line=LIMIT, max_file=LIMIT, after_line=rewrite)
+        check_file(path, max_line=LIMIT, max_file=LIMIT, go_on=rewrite)
 
 
 def test_a_file_that_is_not_the_one_seen_is_not_judged(tmp_path: Path) -> None:
@@ -202,10 +202,27 @@ def test_reading_can_be_ended_from_within(tmp_path: Path) -> None:
         raise Enough
 
     with pytest.raises(Enough):
-        check_file(made(tmp_path, GOOD * 9), max_line=LIMIT, max_file=LIMIT, after_line=stop)
+        check_file(made(tmp_path, GOOD * 9), max_line=LIMIT, max_file=LIMIT, go_on=stop)
 
 
 def test_a_name_that_is_not_utf8_is_no_hindrance(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
     path.write_bytes(GOOD)
     assert check(path).rows == 1
+
+
+def test_the_reading_of_one_endless_line_can_be_ended_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"text": "')
+        file.truncate(8 << 30)
+    asked = 0
+
+    def stop() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 10:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        check_file(path, max_line=LIMIT, max_file=1 << 40, go_on=stop)
