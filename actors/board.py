@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from protocol.messages.common import Trouble
 from protocol.messages.consolidator import ConsolidatorView
-from protocol.messages.disk import DiskView
+from protocol.messages.disk import CheckpointCost, DiskView
 from protocol.messages.queue import GateView, QueueCounts
 from protocol.messages.system import HttpStatus, ModelStatus
 from protocol.messages.trainer import Progress
@@ -46,6 +46,8 @@ class Board:
     """Owner: QueueManager. The incarnation of TrainerActor that claimed last, until its end has been dealt with."""
     disk: DiskView | None = None
     """Owner: DiskMonitor."""
+    checkpoint_cost: CheckpointCost | None = None
+    """Owner: DiskMonitor, from what TrainerActor casts once the model is known."""
     progress: Progress | None = None
     """Owner: ControlSocket, from what TrainerActor casts. None: the one that lives now has said nothing yet."""
     model: ModelStatus = field(default_factory=lambda: ModelStatus(version=None, step=0, behind_steps=0))

@@ -78,7 +78,7 @@ def lacking(wanted: int, purpose: Purpose, space: Space, reserved: int, now: Lev
     if left < floor.kept:
         return (
             f"{size(wanted)} needed, {size(space.free_bytes - reserved)} free, "
-            f"of which {size(floor.kept)} are held back for a stop"
+            f"of which {size(floor.kept)} are held back for a stop (free space; how much: stokehold plan)"
         )
     return None
 

@@ -80,7 +80,6 @@ class DiskMonitor(Actor):
         self._store = store
         self._disk = disk
         self._board = board
-        self._cost: CheckpointCost | None = None
         self._level: Level | None = None
         self._failure: _Failure | None = None
         self._reserved: dict[str, int] = {}
@@ -123,7 +122,7 @@ class DiskMonitor(Actor):
 
     @on(CheckpointCost)
     async def _checkpoint_cost(self, message: CheckpointCost) -> None:
-        self._cost = message
+        self._board.checkpoint_cost = message
         self._look()
 
     @on(WriteFailed)
@@ -219,12 +218,13 @@ class DiskMonitor(Actor):
         return why_critical(self._space, self._floors) if self._level == "critical" else None
 
     def _has_returned(self, failure: _Failure) -> bool:
-        margin = max(RETURNED, self._cost.checkpoint_bytes // 10 if self._cost else 0)
+        cost = self._board.checkpoint_cost
+        margin = max(RETURNED, cost.checkpoint_bytes // 10 if cost else 0)
         waited = self.context.clock.monotonic() - failure.at
         return self._space.free_bytes >= failure.free_bytes + margin or waited >= RETRY
 
     def _wanted_floors(self) -> Floors:
-        return floors(self._store.current.disk, self._cost)
+        return floors(self._store.current.disk, self._board.checkpoint_cost)
 
     def _view(self) -> DiskView:
         return DiskView(

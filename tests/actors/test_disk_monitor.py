@@ -18,7 +18,7 @@ from protocol.messages.disk import CheckpointCost, GetDisk, Reserve, Reserved, U
 from protocol.messages.queue import DiskGate
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Actor, ChildSpec, Disk, Pending, Ref, Space, SupervisorSpec, Tree, on, open_tree
-from supervisor.testing import EventLog, VirtualClock, settle
+from supervisor.testing import EventLog, VirtualClock, eventually, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +152,15 @@ async def test_what_a_checkpoint_needs_raises_the_floors(tmp_path: Path) -> None
         assert (view.refuse_below, view.warn_below) == (700 * MIB, 1400 * MIB)
 
 
+async def test_what_a_checkpoint_needs_is_known_after_a_restart_too(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.monitor.cast(CheckpointCost(checkpoint_bytes=250 * MIB, version_bytes=200 * MIB))
+        before = await the.monitor.call(GetDisk())
+        the.tree.inject_fault("DiskMonitor", RuntimeError("a fault of the test"))
+        await eventually(lambda: the.tree.view().children[0].restarts == 1)
+        assert (await the.monitor.call(GetDisk())).refuse_below == before.refuse_below == 700 * MIB
+
+
 async def test_a_restarted_queue_is_told_again(tmp_path: Path) -> None:
     async with room(tmp_path) as the:
         await the.leave_free(0)
@@ -175,7 +184,9 @@ async def test_space_that_is_reserved_is_not_given_twice(tmp_path: Path) -> None
         assert first.granted
         second = await the.reserve(300 * MIB)
         assert not second.granted
-        assert second.reason == "300.0 MiB needed, 300.0 MiB free, of which 100.0 MiB are held back for a stop"
+        assert second.reason.startswith(
+            "300.0 MiB needed, 300.0 MiB free, of which 100.0 MiB are held back for a stop (free space"
+        )
         assert the.board.disk is not None
         assert the.board.disk.reserved_bytes == 300 * MIB
         await the.monitor.call(Unreserve(first.token))
