@@ -160,6 +160,8 @@ def _what_the_trainer_says(progress: Progress, gate: GateView) -> Trouble:
 
 
 def _gate_trouble(gate: GateView) -> Trouble | None:
+    if gate.storage:
+        return Trouble(gate.storage, "mend that, and it goes on by itself; stokehold doctor")
     if gate.disk:
         return Trouble(gate.disk, DISK_REMEDY)
     if gate.device:

@@ -5,6 +5,7 @@ Each leaves rows and payloads so that a process that dies in the middle loses no
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -35,9 +36,17 @@ class Book(Shelf):
         while (job := self.next(nothing_new=nothing_new)) is not None:
             path = self.path(job)
             stamp = self.folders.stamp(path)
-            if stamp is not None and (stamp == job.stamp or self.folders.sha256(path) == job.sha256):
-                return self._begin(job, stamp)
-            if job.state == "processing":
+            try:
+                same = stamp is not None and (stamp == job.stamp or self.folders.sha256(path) == job.sha256)
+            except FileNotFoundError:
+                continue  # deleted in this very moment
+            except OSError as error:
+                self.park(job, f"its file cannot be read: {error.strerror}")
+                continue
+            if stamp is not None and same:
+                if (begun := self._begin(job, stamp)) is not None:
+                    return begun
+            elif job.state == "processing":
                 what = "gone" if stamp is None else "changed"
                 self.park(job, f"its file was {what} in processing/, where only the daemon may touch it")
             elif stamp is None:
@@ -46,7 +55,7 @@ class Book(Shelf):
                 self.check_again(job, "its file was changed while it waited")
         return None
 
-    def _begin(self, job: Job, stamp: Stamp) -> Job:
+    def _begin(self, job: Job, stamp: Stamp) -> Job | None:
         begun = msgspec.structs.replace(
             job,
             state="processing",
@@ -54,11 +63,14 @@ class Book(Shelf):
             rank=self.store.next_rank() if job.rank is None else job.rank,
             started_at=job.started_at or self.now(),
         )
-        if job.state == "processing":
-            if begun != job:
-                self.save(begun)
-        else:
-            begun = self.send(begun, "processing")
+        if job.state != "processing":
+            begun = self.send(begun, "processing", "claimed")
+            if self.folders.stamp(self.path(begun)) is None:
+                self.end(begun, "its file was deleted by hand")  # in this very moment
+                return None
+            return begun
+        if begun != job:
+            self.save(begun)
         self.tell("claimed", begun)
         return begun
 
@@ -98,17 +110,15 @@ class Book(Shelf):
                     job, state="done", stats=stats, finished_at=now, last_error=None, tally=attempts.rested(job.tally)
                 )
                 done = self.headed(done, "done", reserved)
-                entry = done.ended("trained", now)
                 self.store.put(done)
-                self.store.add_history(entry)
+                self.store.add_history(done.ended("trained", now))
                 moves.append((done, self.path(job)))
-                self.tell("committed", done, entry=entry)
             self._advance(cursors)
-        for job, source in moves:
-            if self.folders.stamp(source) is not None:
-                self.carry(job, source)
-            else:  # deleted by hand between training and checkpoint: nothing is left to keep
-                self.forget(job)
+        for done, _ in moves:
+            self.tell("committed", done, entry=done.ended("trained", now))
+        for done in self.carry_all(moves):
+            if self.folders.stamp(self.path(done)) is None:
+                self.forget(done)  # its file was deleted by hand between training and checkpoint
 
     def uncommitted(self, job: Job) -> None:
         """No ledger holds this job any more, although it was done: to be trained again, in its place in the order."""
@@ -118,8 +128,8 @@ class Book(Shelf):
         if self.folders.stamp(self.path(job)) is None:
             self.park(again, "a checkpoint was lost that held it, and its file is no longer in done/ to train it again")
             return
-        again = self.send(msgspec.structs.replace(again, state="queued"), job.priority)
-        self.tell("uncommitted", again, "a checkpoint was lost that held it")
+        again = msgspec.structs.replace(again, state="queued")
+        self.send(again, job.priority, "uncommitted", "a checkpoint was lost that held it")
 
     def progress(self, cursors: dict[str, int]) -> None:
         """The newest valid checkpoint holds exactly these unfinished jobs, at these cursors; all others at none."""
@@ -147,20 +157,15 @@ class Book(Shelf):
 
     def back_to_line(self, job: Job, stats: JobStats | None = None, why: str = "") -> Job:
         """Send the payload back to its line, ahead of it: the job keeps its rank."""
-        after = self.send(msgspec.structs.replace(self._interrupted(job, stats), state="queued"), job.priority)
-        self.tell("requeued", after, why)
-        return after
+        after = msgspec.structs.replace(self._interrupted(job, stats), state="queued")
+        return self.send(after, job.priority, "requeued", why)
 
     def back_to_low(self, job: Job, kind: str, why: str = "", stats: JobStats | None = None) -> Job:
         """Send the job to the end of ``low``; its progress stays in the checkpoint."""
-        after = self.send(
-            msgspec.structs.replace(
-                self._interrupted(job, stats), state="queued", priority="low", rank=None, seq=self.store.next_seq()
-            ),
-            "low",
+        after = msgspec.structs.replace(
+            self._interrupted(job, stats), state="queued", priority="low", rank=None, seq=self.store.next_seq()
         )
-        self.tell(kind, after, why)
-        return after
+        return self.send(after, "low", kind, why)
 
     def _interrupted(self, job: Job, stats: JobStats | None) -> Job:
         return msgspec.structs.replace(
@@ -170,14 +175,19 @@ class Book(Shelf):
             tally=attempts.rested(job.tally),
         )
 
-    def failed(self, job: Job, outcome: tuple[attempts.Tally, Verdict], reason: str, traceback: str | None) -> Verdict:
-        """Do what a failure costs: again in place, to the end of ``low``, or to ``failed/``."""
+    def failed(
+        self, job: Job, outcome: tuple[Tally, Verdict], reason: str, traceback: str | None, *, skipped: bool = False
+    ) -> Verdict:
+        """Do what a failure costs: again in place, to the end of ``low``, or to ``failed/``.
+
+        One that was to be skipped when it failed goes to the end of ``low`` rather than on in place.
+        """
         tally, verdict = outcome
         after = msgspec.structs.replace(job, tally=tally, last_error=reason)
         if verdict == "park":
             self.park(after, reason, traceback=traceback)
-        elif verdict == "back":
-            self.back_to_low(after, "attempt_failed", reason)
+        elif verdict == "back" or skipped:
+            self.back_to_low(after, "attempt_failed" if verdict == "back" else "skipped", reason)
         else:
             self.tell("interrupted", self.rest(after), reason)
         return verdict
@@ -220,13 +230,15 @@ class Book(Shelf):
         )
         self.folders.write_report(after.name, report)
         entry = after.ended("failed", now)
-        with self.store.transaction():
-            self.store.put(after)
-            self.store.add_history(entry)
-        if self.folders.stamp(source) is not None:
-            after = self.carry(after, source)
+        try:
+            with self.store.transaction():
+                self.store.put(after)
+                self.store.add_history(entry)
+        except (OSError, sqlite3.Error):
+            self.folders.disk.unlink(self.folders.report_path(after.name))
+            raise
         self.tell("failed", after, said, entry)
-        return after
+        return self.carry(after, source)
 
     def end(self, job: Job, why: str, stats: JobStats | None = None) -> HistoryEntry:
         """Cancel the job: what was trained stays trained, and its payload is deleted."""
@@ -235,14 +247,9 @@ class Book(Shelf):
         with self.store.transaction():
             self.store.put(after)
             self.store.add_history(entry)
-        self.bury(after)
         self.tell("cancelled", after, why, entry)
+        self.bury(after)
         return entry
-
-    def forget(self, job: Job) -> None:
-        """Delete the row of a job of which nothing is left to keep; its history stays."""
-        with self.store.transaction():
-            self.store.forget(job.id)
 
     def bury(self, job: Job) -> None:
         """Delete the payload of a job that is over, then its row."""
@@ -254,8 +261,9 @@ class Book(Shelf):
     def move(self, job: Job, priority: Priority) -> Job:
         """Put a waiting job at the end of a line."""
         after = msgspec.structs.replace(job, priority=priority, seq=self.store.next_seq(), rank=None)
-        after = self.save(after) if job.place == priority else self.send(after, priority)
-        self.tell("moved", after, priority)
+        if job.place != priority:
+            return self.send(after, priority, "moved", priority)
+        self.tell("moved", self.save(after), priority)
         return after
 
     def moved_by_hand(self, job: Job, place: Place, name: str) -> Job:
@@ -281,9 +289,8 @@ class Book(Shelf):
             job, state="queued", seq=self.store.next_seq(), tally=attempts.forgiven(job.tally), finished_at=None
         )
         # What never passed validation is to be looked at anew.
-        after = self.send(forgiven, job.priority) if job.samples else self.check_again(forgiven, "retried")
+        after = self.send(forgiven, job.priority, "retried") if job.samples else self.check_again(forgiven, "retried")
         self.folders.disk.unlink(self.folders.report_path(job.name), missing_ok=True)
-        self.tell("retried", after)
         return after
 
     def check_again(self, job: Job, why: str) -> Job:

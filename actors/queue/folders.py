@@ -28,6 +28,7 @@ ERROR_SUFFIX = ".error.json"
 _HINTS = 10_000
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 """How :class:`Disk` names what it has not finished writing."""
+_PAGE = 4096
 _COARSEST_NS = 2_000_000_000
 """A copy has the time of its source, but no file system keeps it worse than FAT."""
 _NUMBERED = re.compile(r"(.+\.jsonl)~[0-9]+", re.IGNORECASE | re.DOTALL)
@@ -83,6 +84,13 @@ class Folders:
         """Return where a payload of this name lies in a place."""
         return self.folder(place) / name
 
+    def make(self, place: Place) -> None:
+        """Make the folder of a place, if somebody took it away."""
+        folder = self.folder(place)
+        if not folder.exists():
+            self.disk.mkdir(folder.parent, exist_ok=True)
+            self.disk.mkdir(folder, exist_ok=True)
+
     def relative(self, path: Path) -> str:
         """Return a path below the home as text that a row can hold."""
         return printable(str(path.relative_to(self.home.root)))
@@ -132,6 +140,14 @@ class Folders:
             return None
         return Stamp(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
+    def no_file(self, path: Path) -> os.stat_result | None:
+        """Return what stands at a path that is neither a regular file nor nothing: a link, a pipe, a device."""
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return None if stat.S_ISREG(found.st_mode) else found
+
     def are_apart(self) -> bool:
         """Say whether the folders, or those in the inbox, lie on more than one file system."""
         inboxes = [Path(parent) for parent, _, _ in os.walk(self.home.inbox)]
@@ -165,6 +181,16 @@ class Folders:
         with os.scandir(self.folder("failed")) as entries:
             return {entry.name.removesuffix(ERROR_SUFFIX) for entry in entries if entry.name.endswith(ERROR_SUFFIX)}
 
+    def probe(self) -> None:
+        """Write a page into each folder and remove it, to find out whether that succeeds. Raises what the disk says."""
+        for place in PLACES:
+            if place != "inbox":
+                path = self.path(place, f".probe.{secrets.token_hex(6)}.tmp")
+                try:
+                    self.disk.write(path, bytes(_PAGE))
+                finally:
+                    self.disk.unlink(path, missing_ok=True)
+
     def unfinished(self, place: Place) -> list[Path]:
         """Return what a process that died while it wrote a report, or copied a payload, left behind."""
         with os.scandir(self.folder(place)) as entries:
@@ -177,6 +203,7 @@ class Folders:
     def write_report(self, name: str, report: ErrorReport) -> None:
         """Make the error report durable. To be done before its payload arrives."""
         data = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+        self.make("failed")
         self.disk.replace(self.report_path(name), data)
 
     def _occupied(self, place: Place, name: str, taken: Callable[[Place, str], bool]) -> bool:

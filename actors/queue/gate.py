@@ -53,6 +53,10 @@ class Gate:
         """Have no further job begun in this run."""
         self._set(msgspec.structs.replace(self.view, stop_after_file=True), self._token)
 
+    def write_again(self) -> None:
+        """Commit what stands already, to find out whether a commit succeeds."""
+        self._set(self.view, self._token)
+
     def lend(self, holder: str) -> str:
         """Give the maintenance lease to this holder, who need not wish for it any more; return its token."""
         token = secrets.token_hex(8)
@@ -88,6 +92,10 @@ class Gate:
         """Note who keeps the device from being used."""
         self.view = msgspec.structs.replace(self.view, device=reason)
 
+    def storage(self, reason: str | None) -> None:
+        """Note why the queue itself cannot write."""
+        self.view = msgspec.structs.replace(self.view, storage=reason)
+
     # ------------------------------------------------------------ what follows from it
 
     def closed(self) -> NoWork | None:
@@ -99,7 +107,7 @@ class Gate:
             return NoWork(reason="paused", release_device=view.release_device)
         if view.lease:
             return NoWork(reason="lease")
-        if view.disk:
+        if view.disk or view.storage:
             return NoWork(reason="disk")
         return NoWork(reason="device") if view.device else None
 

@@ -6,6 +6,7 @@ million rows stall the event loop. An actor handles one message at a time, so no
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,16 +19,22 @@ from anyio import to_thread
 from actors.board import Board, Held
 from actors.queue.book import Book
 from actors.queue.gate import Gate
+from actors.queue.intake import accepted
 from actors.queue.job import Job
 from actors.queue.shelf import News
+from actors.queue.unwritable import Unwritable, why_unwritable
 from actors.settings_store import ConfigStore
 from protocol.home import Home
-from protocol.messages.common import Done, Message, Phase
+from protocol.messages.common import Done, Message, Phase, Trouble
 from protocol.messages.queue import Accepted, Claimed, ClaimReply, HistoryEntry, NoWork
 from protocol.messages.trainer import GateOpened
-from supervisor import Actor, Disk, Mailbox, MailboxFull, Reason, Refused, Reply, Timer
+from supervisor import Actor, Disk, Mailbox, MailboxFull, Refused, Reply, Timer
 
+NAME = "QueueManager"
 TRAINER = "TrainerActor"
+
+RETRY = 1.0
+"""Seconds between two tries to write, while the disk is full or the like."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,8 +68,15 @@ class BetweenFiles(Message, frozen=True):
     """What was begun is finished, or may be: somebody may want to do something before the next file."""
 
 
+class TryAgain(Message, frozen=True):
+    """It could not be written; perhaps it can be now."""
+
+
 class Office(Actor):
-    """The state of QueueManager and its ways to the world. The desks derive from it, one for each kind of visitor."""
+    """The state that more than one desk needs, and the ways to the world. The desks derive from it.
+
+    There is one desk for each kind of visitor; what only one of them needs is its own.
+    """
 
     mailbox: ClassVar[Mailbox] = Mailbox(bound=4096, overflow="wait")
 
@@ -75,34 +89,58 @@ class Office(Actor):
         self.gate: Gate
         self.phase: Phase = "loading"
         """Of the job that the trainer holds."""
-        self.seen_checkpoint: str | None = None
-        """The checkpoint that HEAD named when rows and ledger last agreed."""
+        self.claim: Reply[ClaimReply] | None = None
+        """The claim that waits for work."""
+        self.claim_timer: Timer | None = None
         self.pausing: list[Reply[Done]] = []
         self.skipping: list[Reply[Done]] = []
         self.cancelling: list[Reply[Done]] = []
         """Who waits for the trainer to let go of the job that it holds, and for what."""
-        self.finishing: dict[str, list[Reply[HistoryEntry]]] = {}
         self.accepting: dict[str, list[Reply[Accepted]]] = {}
-        self.claim: Reply[ClaimReply] | None = None
-        """The claim that waits for work."""
-        self.claim_timer: Timer | None = None
-        self.ends: dict[int, Reason] = {}
-        """Why incarnations of the trainer ended, until that has been dealt with."""
-        self.folder_times: tuple[int, ...] = ()
-        """When the folders that people may edit had last changed before they were looked at."""
+        self.finishing: dict[str, list[Reply[HistoryEntry]]] = {}
+        """Who waits for news of a job, by its id."""
         self._thread = anyio.CapacityLimiter(1)
 
     # ------------------------------------------------------------ work
 
     async def do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a piece of work on rows and folders, then tell the world what came of it."""
-        result = await self.look(function, *args, **kwargs)
-        self.announce()
+        """Run a piece of work on rows and folders, after the moves that are owed; then tell the world what came of it.
+
+        Raises:
+            Unwritable: the disk is full or the like. What rows announce by now is done as soon as it can be.
+        """
+        try:
+            result = await self.look(self._in_order, partial(function, *args, **kwargs))
+        finally:
+            self.announce()
         return result
 
     async def look(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a question that changes nothing."""
-        return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._thread)
+        """Run a question that changes nothing.
+
+        Raises:
+            Unwritable: it cannot even be asked.
+        """
+        try:
+            return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._thread)
+        except (OSError, sqlite3.Error) as error:
+            why = why_unwritable(error)
+            if why is None:
+                raise
+            self._cannot_write(why)
+            raise Unwritable(why) from error
+
+    def _in_order(self, work: Callable[[], T]) -> T:
+        self.book.pay()
+        return work()
+
+    def _cannot_write(self, why: str) -> None:
+        """Shut the gate, say why, and try again in a while."""
+        if self.gate.view.storage is None:
+            self.context.after(RETRY, TryAgain())
+        self.gate.storage(why)
+        self.board.troubles[NAME] = Trouble(why, "mend that, and it goes on by itself; stokehold doctor")
+        self.announce()
 
     # ------------------------------------------------------------ what the trainer holds
 
@@ -129,12 +167,13 @@ class Office(Actor):
         """If a job may be handed out, answer the claim that waits; if none waits, wake the trainer."""
         if self.held is not None or self.gate.closed() is not None:
             return
-        if await self.look(self.book.next, nothing_new=self.gate.nothing_new() is not None) is None:
-            return
-        if self.claim is None or self.claim.done:
-            self.tell_trainer(GateOpened())
-        else:
-            await self.take_out()
+        with suppress(Unwritable):  # then it is offered when it can be written
+            if await self.look(self.book.next, nothing_new=self.gate.nothing_new() is not None) is None:
+                return
+            if self.claim is None or self.claim.done:
+                self.tell_trainer(GateOpened())
+            else:
+                await self.take_out()
 
     async def take_out(self) -> NoWork | None:
         """Hand the next job to the claim that waits; return why there is none."""
@@ -204,6 +243,8 @@ class Office(Actor):
         job = item.job
         event = {"event": item.kind, "id": job.id, "file": job.file, "priority": job.priority}
         self.context.publish("queue", event | ({"reason": item.text} if item.text else {}))
+        if item.kind in ("accepted", "failed"):
+            answer(self.accepting.pop(job.id, []), accepted(job))
         if item.entry is not None:
             answer(self.finishing.pop(item.entry.id, []), item.entry)
 

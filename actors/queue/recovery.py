@@ -59,15 +59,22 @@ class Recovery:
     def finish_moves(self) -> None:
         """Do the renames that were announced by a row and not done; bury what was cancelled."""
         book = self._book
+        for place in PLACES:
+            book.folders.make(place)
         for job in book.store.in_state("cancelled"):
             book.bury(job)
         self._finish_copies()
         for place in PLACES:
             for job in self._missing(place):
                 source = self._left_at_origin(job)
-                if source is not None:
+                if source is None:
+                    continue
+                if not source.is_relative_to(self._home.inbox):
                     book.carry(job, source)
-                    self._say(f"{job.file} ({job.id}): moved to {place}/, as its row says")
+                elif (refused := book.take_in(job, source)) is not None:
+                    self._say(f"{job.file}: it cannot be taken out of the inbox: {refused.strerror}")
+                    continue
+                self._say(f"{job.file} ({job.id}): moved to {place}/, as its row says")
 
     def _finish_copies(self) -> None:
         """Remove what was copied to another file system and, since the process died, not removed there.

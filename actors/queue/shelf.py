@@ -7,6 +7,10 @@ payload is never without a row, and a row always finds its payload.
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +22,9 @@ from actors.queue.folders import Folders
 from actors.queue.job import Job, Place
 from actors.queue.store import Store
 from protocol.messages.queue import HistoryEntry
+
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
+"""What the kernel says of a file in a folder that belongs to somebody else, or cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class Shelf:
         self.now = now
         self.news: list[News] = []
         """What happened since somebody last emptied it."""
+        self.owed: deque[tuple[Job, Path]] = deque()
+        """Moves that rows announce and that could not be made, each with where the payload still lies."""
 
     def path(self, job: Job) -> Path:
         """Return where the row says that the payload lies."""
@@ -52,11 +61,12 @@ class Shelf:
             self.store.put(job)
         return job
 
-    def send(self, job: Job, place: Place) -> Job:
-        """Commit the row with its payload in another place, then move the payload there."""
+    def send(self, job: Job, place: Place, kind: str | None = None, text: str = "") -> Job:
+        """Commit the row with its payload in another place, tell of it, then move the payload there."""
         source = self.path(job)
-        after = self.headed(job, place)
-        self.save(after)
+        after = self.save(self.headed(job, place))
+        if kind is not None:
+            self.tell(kind, after, text)
         return self.carry(after, source)
 
     def headed(self, job: Job, place: Place, reserved: set[tuple[Place, str]] | None = None) -> Job:
@@ -71,12 +81,59 @@ class Shelf:
         return msgspec.structs.replace(job, place=place, name=name, origin=self.folders.relative(self.path(job)))
 
     def carry(self, job: Job, source: Path) -> Job:
-        """Rename the payload to where its row says that it belongs; another name if somebody just took that one."""
+        """Move the payload to where its row says that it belongs. If it cannot be moved now, that is owed.
+
+        Raises:
+            OSError, sqlite3.Error: the disk is full, or the like.
+        """
+        try:
+            return self.transfer(job, source)
+        except (OSError, sqlite3.Error):
+            self.owed.append((job, source))
+            raise
+
+    def carry_all(self, moves: list[tuple[Job, Path]]) -> list[Job]:
+        """Move the payloads of rows that were committed together."""
+        self.owed += moves
+        return self.pay()
+
+    def pay(self) -> list[Job]:
+        """Make the moves that are owed, in order, after which rows and payloads agree. Comes before anything else."""
+        paid = []
+        while self.owed:
+            paid.append(self.transfer(*self.owed[0]))
+            self.owed.popleft()
+        return paid
+
+    def take_in(self, job: Job, source: Path) -> OSError | None:
+        """Move a payload out of the inbox. If the inbox will not give it up, take its row back and say why."""
+        try:
+            self.transfer(job, source)
+        except OSError as error:
+            if error.errno not in _NOT_OURS or self.folders.stamp(source) is None:
+                raise
+            if self.folders.is_copy(self.path(job), source):
+                self.folders.disk.unlink(self.path(job))
+            self.forget(job)
+            return error
+        return None
+
+    def forget(self, job: Job) -> None:
+        """Delete the row of a job of which nothing is left to keep; its history stays."""
+        with self.store.transaction():
+            self.store.forget(job.id)
+
+    def transfer(self, job: Job, source: Path) -> Job:
+        """Rename the payload; another name if somebody just took that one. One that is gone is not missed here."""
         while True:
             target = self.path(job)
             try:
                 self.folders.disk.rename(source, target)
                 break
+            except FileNotFoundError:
+                if not os.path.lexists(source):
+                    return job
+                self.folders.make(job.place)
             except FileExistsError:
                 if self.folders.is_copy(target, source):  # this move was begun before, and died before its end
                     self.folders.disk.unlink(source)

@@ -85,11 +85,13 @@ class GateView(Record, frozen=True):
     """Why the disk keeps the gate shut, or None."""
     device: str | None = None
     """Why the device keeps the gate shut (``device held by PID n``), or None."""
+    storage: str | None = None
+    """Why the queue cannot write to its folders or its database, or None."""
 
     @property
     def open(self) -> bool:
-        shut = (self.paused, self.stop_after_file, self.lease, self.lease_wanted, self.disk, self.device)
-        return not any(shut)
+        shut = (self.paused, self.stop_after_file, self.lease, self.lease_wanted)
+        return not any((*shut, self.disk, self.device, self.storage))
 
 
 class JobStats(Record, frozen=True):

@@ -112,6 +112,15 @@ def test_order_in_which_states_win() -> None:
     assert status(everything, around()).state == "blocked"
 
 
+def test_a_queue_that_cannot_write_says_so() -> None:
+    shut = GateView(storage="the queue cannot write: Read-only file system: /h/queue/low/a.jsonl")
+    now = status(board(**WAITING, gate=shut), around())
+    assert now.state == "blocked"
+    assert now.reason is not None
+    assert "Read-only file system" in now.reason
+    assert "stokehold doctor" in now.reason
+
+
 def test_blocked_by_disk_says_what_ends_it() -> None:
     now = status(board(**WAITING, gate=GateView(disk="3 GiB free, 10 GiB needed")), around())
     assert now.state == "blocked"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import anyio
 import pytest
 
 from protocol.config import Config, ConsolidationSection
@@ -17,7 +15,7 @@ from protocol.messages.queue import Claim, Claimed, GetQueue
 from protocol.messages.trainer import ConsolidationResult
 from protocol.records import BaseModel, Head, Ledger, VersionManifest, encode_record
 from supervisor.testing import VirtualClock, eventually
-from tests.actors.queue.hall import CONFIG, Hall, open_hall
+from tests.actors.queue.hall import CONFIG, Hall, open_hall, until
 from tests.actors.queue.homes import make_home
 
 pytestmark = pytest.mark.anyio
@@ -41,16 +39,6 @@ async def view(hall: Hall) -> ConsolidatorView:
 def remembered(hall: Hall) -> bool:
     """Whether an outcome is on the board."""
     return hall.board.consolidator is not None and hall.board.consolidator.last_outcome is not None
-
-
-async def until(clock: VirtualClock, condition: Callable[[], bool]) -> None:
-    """Let time pass, slowly enough for worker threads to keep up, until the condition holds."""
-    for _ in range(1000):
-        if condition():
-            return
-        await clock.advance(0.5)
-        await anyio.sleep(0.01)
-    raise AssertionError("it never came to be")
 
 
 async def pass_time(hall: Hall, clock: VirtualClock, seconds: float) -> None:

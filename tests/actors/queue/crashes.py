@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -36,6 +35,7 @@ from tests.actors.queue.homes import (
     elsewhere,
     entry,
     get,
+    in_memory,
     make_home,
     open_book,
     put,
@@ -209,13 +209,11 @@ def check(home: Home, scenario: str, texts_before: set[str]) -> None:
 def crash_everywhere(scenario: str) -> dict[str, int]:
     """Crash the scenario at each step, and each recovery of it at each step of its own; count them."""
     points = recoveries = 0
-    memory = Path("/dev/shm")
     code = CRASHED
     while code == CRASHED:
         points += 1
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None))
-            home = make_home(Path(folder))
+            home = make_home(stack.enter_context(in_memory()))
             if scenario == "crossing":
                 for apart in (home.inbox, home.processing):
                     stack.enter_context(elsewhere(apart))

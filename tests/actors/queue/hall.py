@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import anyio
 import msgspec
 
 from actors.board import Board
@@ -44,7 +45,7 @@ from supervisor import (
     on_deferred,
     open_tree,
 )
-from supervisor.testing import EventLog, eventually
+from supervisor.testing import EventLog, VirtualClock, eventually
 from tests.actors.queue.homes import ROW, accept_message, put, stats, write_checkpoint
 
 CONFIG = Config(queue=QueueSection(keep_done=7 * 86400), inbox=InboxSection(rescan=3600))
@@ -105,6 +106,7 @@ class Hall:
     committed: list[LedgerEntry] = field(default_factory=list)
     step: int = 0
     store: ConfigStore = field(default_factory=lambda: ConfigStore(CONFIG))
+    told: Committed = field(init=False)
     tree: Tree = field(init=False)
     events: EventLog = field(init=False)
 
@@ -141,7 +143,12 @@ class Hall:
         )
         name = write_checkpoint(self.home, self.step, tuple(self.committed), positions)
         told = tuple(CommittedJob(job.id, stats(2)) for job in jobs)
-        await self.queue.call(Committed(name, self.step, told, cursors or {}))
+        self.told = Committed(name, self.step, told, cursors or {})
+        await self.tell_again()
+
+    async def tell_again(self) -> None:
+        """Tell of the newest checkpoint once more, as a trainer does that got no answer."""
+        await self.queue.call(self.told)
 
     async def train(self, job: Claimed) -> None:
         """Let the trainer consume the job and commit it."""
@@ -171,15 +178,16 @@ class Hall:
 
 @asynccontextmanager
 async def open_hall(
-    home: Home, config: Config = CONFIG, clock: Clock | None = None, night: bool = False
+    home: Home, config: Config = CONFIG, clock: Clock | None = None, night: bool = False, disk: Disk | None = None
 ) -> AsyncIterator[Hall]:
-    """Open the tree. ``night``: with a Consolidator in it."""
+    """Open the tree. ``night``: with a Consolidator in it; ``disk``: QueueManager's."""
     store = ConfigStore(config)
     hall = Hall(home, store=store)
     core = SupervisorSpec(
         "core",
-        [ChildSpec("QueueManager", lambda: QueueManager(home, store, Disk(), hall.board))],
+        [ChildSpec("QueueManager", lambda: QueueManager(home, store, disk or Disk(), hall.board))],
         intensity=50,
+        on_give_up=CoolDown(0.05),
     )
     trainer = ChildSpec("TrainerActor", lambda: FakeTrainer(hall))
     training = SupervisorSpec("training", [trainer], intensity=50, on_give_up=CoolDown(0.05))
@@ -196,3 +204,13 @@ async def open_hall(
 def with_queue(**values: object) -> Config:
     """Return the configuration of the hall with other values in [queue]."""
     return msgspec.structs.replace(CONFIG, queue=msgspec.structs.replace(CONFIG.queue, **values))
+
+
+async def until(clock: VirtualClock, condition: Callable[[], bool]) -> None:
+    """Let time pass, slowly enough for worker threads to keep up, until the condition holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await clock.advance(0.5)
+        await anyio.sleep(0.01)
+    raise AssertionError("it never came to be")

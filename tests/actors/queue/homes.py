@@ -57,6 +57,14 @@ def make_home(root: Path) -> Home:
 
 
 @contextmanager
+def in_memory() -> Iterator[Path]:
+    """Yield an empty folder, in memory where there is such a place: a sync costs nothing there."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def elsewhere(folder: Path) -> Iterator[Path]:
     """Put a folder of a home, and what is in it, on another file system, by a symbolic link; yield where that is."""
     roots = (Path("/dev/shm"), Path("/tmp"), Path("/var/tmp"), Path.home())
