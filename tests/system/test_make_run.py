@@ -151,5 +151,7 @@ def test_ctrl_c_then_on_to_the_end_then_nothing_to_do(project: Path) -> None:
 
 
 def test_make_run_is_that_program() -> None:
-    done = subprocess.run(["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1].endswith("-P -m actors.tools.demo")
