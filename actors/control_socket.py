@@ -7,6 +7,7 @@ wedged; everything else goes through the router.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 
 import anyio
@@ -59,7 +60,7 @@ class ControlSocket(Actor):
             self._listening.set()
 
     def summary(self) -> Mapping[str, object]:
-        return {"socket": str(self._home.socket), "connections": self._traffic.open, "accepted": self._traffic.accepted}
+        return {"socket": str(self._home.socket), **asdict(self._traffic)}
 
     @on(Progress)
     async def _(self, message: Progress) -> None:

@@ -93,9 +93,6 @@ class Ledger(Record, frozen=True):
     """Where job order, micro-batches or device changed on the way, so that bits may differ although counts hold."""
     format: int = FORMAT
 
-    def is_committed(self, job: str) -> bool:
-        return any(entry.job == job for entry in self.committed)
-
     def cursor(self, job: str) -> Cursor | None:
         return next((cursor for cursor in self.cursors if cursor.job == job), None)
 

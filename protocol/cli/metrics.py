@@ -65,10 +65,7 @@ def parse(line: str) -> dict[str, Any] | None:
     number = float(value)
     return {
         "name": name,
-        "labels": {
-            key: _ESCAPED.sub(lambda m: "\n" if m[1] == "n" else m[1], text)
-            for key, text in _LABEL.findall(labels or "")
-        },
+        "labels": {key: _ESCAPED.sub(_unescaped, text) for key, text in _LABEL.findall(labels or "")},
         "value": number if math.isfinite(number) else None,
     }
 

@@ -44,11 +44,6 @@ class Wrong(Request[int], frozen=True, tag="echo"):
     text: str
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "control.sock"
-
-
 class BlockingInThread:
     """The blocking client with the surface of the async one, so that one test reads for both."""
 

@@ -24,16 +24,6 @@ from tests.protocol.house import Echo, House, Raw, hello, in_thread, request, se
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["json", "msgpack"])
-def encoding(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "control.sock"
-
-
 async def still_works(path: Path) -> None:
     async with connect(path) as client:
         assert await client.call("House", Echo("fine")) == "fine"

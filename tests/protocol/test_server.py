@@ -15,11 +15,6 @@ from tests.protocol.house import WHEN, House, Raw, hello, request, serving, unti
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["json", "msgpack"])
-def encoding(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "control.sock"
