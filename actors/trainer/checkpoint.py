@@ -8,7 +8,7 @@ No tensor library either: each engine brings a codec of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,13 +170,9 @@ class CheckpointStore:
         """Remove ``.tmp-*`` and ``.trash-*``, which only a killed process leaves; return their names."""
         return sweep(self._disk, self._home.checkpoints)
 
-    def retain(self, keep: int, protect: Collection[str] = ()) -> list[str]:
-        """Keep HEAD's checkpoint, the newest ``keep`` of its line and ``protect``; return what was removed."""
-        return retain_checkpoints(self._home, self._disk, keep, protect)
-
-    def cost(self) -> int:
-        """Return the bytes of the newest checkpoint, 0 if there is none: about what the next one will need."""
-        return next((entry.bytes for entry in self.entries() if entry.problem is None), 0)
+    def retain(self, keep: int) -> list[str]:
+        """Keep HEAD's checkpoint and the newest ``keep`` of its line; return what was removed."""
+        return retain_checkpoints(self._home, self._disk, keep)
 
     def _set_aside(self, name: str) -> None:
         folder = self.shelf.path(name)

@@ -80,6 +80,8 @@ def _merge(
     )
     checkpoint = keeper.save(renewed, fresh, "consolidate")
     if checkpoint is None or not keeper.move_head(renewed, checkpoint.name, version.version):
+        if checkpoint is not None:
+            discard(disk, home.checkpoints / checkpoint.name)
         discard(disk, folder)
         return Consolidated(ConsolidationResult("refused", NO_ROOM), learner, lineage)
     keeper.accept_checkpoint(renewed, checkpoint)

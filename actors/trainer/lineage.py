@@ -75,9 +75,6 @@ class Lineage:
         """Return the ledger that a checkpoint taken now must carry."""
         return Ledger((*self.committed, *self.awaiting), tuple(self.cursors.values()), tuple(self.disturbances))
 
-    def is_committed(self, job: str) -> bool:
-        return any(entry.job == job for entry in self.committed)
-
     def stats_of(self, job: str) -> JobStats | None:
         """Return what a job has done that is trained and awaits its checkpoint, or None if it does not."""
         return next((entry.stats for entry in self.awaiting if entry.job == job), None)

@@ -38,7 +38,6 @@ def publish_version(
     ledger: Ledger,
     identity: Mapping[str, str],
     save: Callable[[Path], None],
-    eval_loss: float | None = None,
 ) -> VersionManifest:
     """Make the next version and return its manifest. Durable when it returns; neither HEAD nor ``current`` is moved.
 
@@ -73,7 +72,6 @@ def publish_version(
             files={name: file_digest(path) for name, path in sorted(paths.items())},
             created_at=datetime.now(UTC),
             identity=dict(identity),
-            eval_loss=eval_loss,
         )
         disk.write(stage.folder / MANIFEST, encode_record(manifest))
     return manifest

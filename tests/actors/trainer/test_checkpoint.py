@@ -219,11 +219,10 @@ def test_listing_shows_what_sizes_show(scene: Scene) -> None:
     assert [entry.name for entry in entries] == names[::-1]
     assert [entry.problem is None for entry in entries] == [True, False, True]
     on_disk = sum(path.stat().st_size for path in (scene.home.checkpoints / names[2]).iterdir())
-    assert entries[0].bytes == on_disk == scene.store.cost()
+    assert entries[0].bytes == on_disk
 
 
-def test_nothing_costs_nothing(scene: Scene) -> None:
-    assert scene.store.cost() == 0
+def test_nothing_is_listed_where_nothing_is(scene: Scene) -> None:
     assert scene.store.entries() == []
 
 
@@ -289,9 +288,9 @@ def test_retention_by_count(scene: Scene) -> None:
     names = three(scene)
     names.append(scene.commit(40, parent=names[-1]).name)
     names.append(scene.commit(50, parent=names[-1]).name)
-    assert scene.store.retain(keep=2, protect={names[0]}) == [names[2], names[1]]
-    assert [entry.name for entry in scene.store.entries()] == [names[4], names[3], names[0]]
-    assert scene.store.retain(keep=2, protect={names[0]}) == []
+    assert scene.store.retain(keep=2) == [names[2], names[1], names[0]]
+    assert [entry.name for entry in scene.store.entries()] == [names[4], names[3]]
+    assert scene.store.retain(keep=2) == []
 
 
 def test_a_torn_one_does_not_count_as_kept(scene: Scene) -> None:

@@ -58,6 +58,31 @@ def test_gradients_do_not_depend_on_the_passes() -> None:
             torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
 
 
+def test_of_long_prompts_no_scores_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Encoded(list(range(40)), [False] * 36 + [True] * 4), Encoded(list(range(30)), [False] * 26 + [True] * 4)]
+    scored: list[torch.Size] = []
+    forward = LlamaForCausalLM.forward
+
+    def watched(self: Any, *inputs: Any, logits_to_keep: Any = 0, **more: Any) -> Any:
+        found = forward(self, *inputs, logits_to_keep=logits_to_keep, **more)
+        scored.append(found.logits.shape)
+        return found
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
+    loss, sparing = gradients(rows, [rows])
+    assert scored == [(2, 8, 64)], "the places where one of the two is trained"
+
+    def unable(self: Any, *inputs: Any, **more: Any) -> Any:
+        return watched(self, *inputs, **more)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", unable)
+    other, whole = gradients(rows, [rows])
+    assert scored[1] == (2, 40, 64)
+    assert other == pytest.approx(loss, rel=1e-12)
+    for one, two in zip(sparing, whole, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-14)
+
+
 def test_the_loss_is_that_of_each_row_alone_without_padding() -> None:
     rows, net = ragged(), model()
     alone = []

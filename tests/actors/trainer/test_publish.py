@@ -117,9 +117,9 @@ def test_retention_keeps_the_base_heads_and_the_newest(scene: Scene) -> None:
     for step in range(10, 80, 10):
         last = scene.publish(step)
     scene.head.replace(Head(LINEAGE, None, last.version, last.created_at))
-    assert retain_versions(scene.home, scene.disk, keep=2, protect={3}) == [5, 4, 2]
-    assert [one.version for one in versions(scene.home)] == [8, 7, 6, 3, 1]
-    assert retain_versions(scene.home, scene.disk, keep=2, protect={3}) == []
+    assert retain_versions(scene.home, scene.disk, keep=2) == [5, 4, 3, 2]
+    assert [one.version for one in versions(scene.home)] == [8, 7, 6, 1]
+    assert retain_versions(scene.home, scene.disk, keep=2) == []
 
 
 def test_retention_keeps_what_a_checkpoint_stands_on(scene: Scene) -> None:
