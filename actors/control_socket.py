@@ -23,7 +23,15 @@ from protocol.home import Home
 from protocol.messages.common import Message
 from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, ShownConfig, Status, TreeNode
 from protocol.messages.trainer import Progress
-from protocol.records import MANIFEST, CheckpointManifest, NewerFormat, Unreadable, read_head, read_record
+from protocol.records import (
+    MANIFEST,
+    CheckpointManifest,
+    NewerFormat,
+    Unreadable,
+    VersionManifest,
+    read_head,
+    read_record,
+)
 from protocol.server import Traffic, serve
 from supervisor import Actor, Down, Mailbox, on, on_down
 
@@ -97,12 +105,16 @@ class ControlSocket(Actor):
 
 
 def model_at(home: Home) -> ModelStatus:
-    """Return what HEAD says of the model; nothing, if HEAD or its checkpoint cannot be read."""
+    """Return what HEAD says of the model; nothing, if HEAD or what it names cannot be read."""
     try:
         head = read_head(home)
-        if head is None or head.checkpoint is None:
-            return ModelStatus(head.version if head else None, 0, 0)
-        manifest = read_record(home.checkpoints / head.checkpoint / MANIFEST, CheckpointManifest)
+        if head is None:
+            return ModelStatus(None, 0, 0)
+        step = published = 0
+        if head.checkpoint is not None:
+            step = read_record(home.checkpoints / head.checkpoint / MANIFEST, CheckpointManifest).step
+        if head.version is not None:
+            published = read_record(home.version(head.version) / MANIFEST, VersionManifest).step
     except (FileNotFoundError, Unreadable, NewerFormat):
         return ModelStatus(None, 0, 0)
-    return ModelStatus(head.version, manifest.step, manifest.step - manifest.published_step)
+    return ModelStatus(head.version, step, max(0, step - published))

@@ -42,7 +42,7 @@ class ConfigStore:
                 revision=self.revision,
                 changed=[],
                 standing_in_the_way=blocking,
-                reason="these keys take effect only at a restart, or are fixed for the home; nothing was changed",
+                reason="these keys take effect only at a restart, or are fixed for the home",
             )
         if changes:
             self.current, self.origins = loaded.config, loaded.origins

@@ -93,10 +93,18 @@ async def test_the_socket_is_the_owners_alone(home: Home) -> None:
 
 
 async def test_the_model_is_known_from_head_before_the_trainer_says_a_word(home: Home) -> None:
+    homes.version(home, 3, "trained")
     homes.head(home, homes.checkpoint(home, 40), version=3)
     async with daemon(home), connect(home.socket) as client:
         now = await client.call("ControlSocket", GetStatus())
-        assert now.model == ModelStatus(version=3, step=40, behind_steps=40)
+        assert now.model == ModelStatus(version=3, step=40, behind_steps=10)
+
+
+async def test_before_the_first_version_all_steps_are_behind(home: Home) -> None:
+    homes.head(home, homes.checkpoint(home, 40), version=None)
+    async with daemon(home), connect(home.socket) as client:
+        now = await client.call("ControlSocket", GetStatus())
+        assert now.model == ModelStatus(version=None, step=40, behind_steps=40)
 
 
 async def test_with_a_head_that_cannot_be_read_nothing_is_claimed_of_the_model(home: Home) -> None:
@@ -107,6 +115,7 @@ async def test_with_a_head_that_cannot_be_read_nothing_is_claimed_of_the_model(h
 
 
 async def test_what_a_trainer_did_is_forgotten_with_it(home: Home) -> None:
+    homes.version(home, 4, "trained")
     homes.head(home, homes.checkpoint(home, 100), version=4)
     async with daemon(home) as the, connect(home.socket) as client:
         trainer = the.tree.ref("TrainerActor")
