@@ -27,6 +27,7 @@ from protocol.records import (
     MANIFEST,
     BaseModel,
     CheckpointManifest,
+    FileDigest,
     Head,
     Ledger,
     encode_record,
@@ -98,8 +99,7 @@ class CheckpointStore:
         with staged(self._disk, self._home.checkpoints) as stage:
             files = {}
             for stem, group in tensors.items():
-                data = pieces({name: self._codec.raw(tensor) for name, tensor in group.items()})
-                files[stem + TENSORS] = write_verified(self._disk, stage.folder / (stem + TENSORS), data)
+                files[stem + TENSORS] = self._write_tensors(stage.folder / (stem + TENSORS), group)
             for file, text in ((STATE, _json(state)), (LEDGER, encode_record(ledger))):
                 files[file] = write_verified(self._disk, stage.folder / file, [memoryview(text)])
             manifest = CheckpointManifest(
@@ -173,6 +173,10 @@ class CheckpointStore:
     def retain(self, keep: int) -> list[str]:
         """Keep HEAD's checkpoint and the newest ``keep`` of its line; return what was removed."""
         return retain_checkpoints(self._home, self._disk, keep)
+
+    def _write_tensors(self, path: Path, group: Mapping[str, Any]) -> FileDigest:
+        """Write one file. What was copied from an accelerator for it is let go of before the next is."""
+        return write_verified(self._disk, path, pieces({name: self._codec.raw(one) for name, one in group.items()}))
 
     def _set_aside(self, name: str) -> None:
         folder = self.shelf.path(name)

@@ -146,4 +146,7 @@ def _version_to_load(home: Home, lineage: Lineage) -> int:
         if (problem := verify_version(home, number)) is None:
             return number
         problems.append(f"{home.version(number)} is damaged: {problem}")
-    raise WrongHome(f"no version holds the base model: put a copy of it back ({'; '.join(problems) or 'it is gone'})")
+    why = "; ".join(problems) or "it is gone"
+    raise WrongHome(
+        f"no version holds the base model ({why}): put a copy of it back: cp -a BACKUP/NNNNNN {home.versions}/"
+    )

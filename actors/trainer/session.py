@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from actors.trainer.checkpoint import Loaded
-from actors.trainer.consolidate import consolidate
+from actors.trainer.consolidate import NO_ROOM, consolidate
 from actors.trainer.data import Payload, PayloadChanged
 from actors.trainer.engine import Engine, Learner
 from actors.trainer.job import Job, JobSettings
@@ -117,10 +117,12 @@ class Session:
 
     def _publish_what_is_owed(self) -> None:
         """Publish the state that the newest checkpoint holds, if no version does."""
-        if self._lineage is not None and self._lineage.behind:
-            learner, lineage = self._load()
+        if self._lineage is None or not self._lineage.behind:
+            return
+        learner, lineage = self._load()
+        if not isinstance(self._port.wanted(), Stop):  # loading takes long: the next start does it
             self._keeper.publish(lineage, learner, "trained")
-            self._report.rest()
+        self._report.rest()
 
     def _save(self) -> bool:
         """Take a checkpoint if it would hold anything new. False: the disk is full and a stop is asked."""
@@ -259,7 +261,8 @@ class Session:
         if self._lineage is None or self._lineage.step == 0:
             return ConsolidationResult("refused", "nothing was trained yet")
         learner, lineage = self._load()
-        self._save()
+        if not self._save():
+            return ConsolidationResult("refused", NO_ROOM)
         self._port.beat("consolidating", LOAD_LIMIT)
         done = consolidate(self._home, self._disk, self._keeper, self._engine, lineage, learner, self._port.config())
         self._learner, self._lineage, self._report.lineage = done.learner, done.lineage, done.lineage

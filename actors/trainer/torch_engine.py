@@ -30,10 +30,10 @@ class TorchEngine:
     def identity(self, config: Config) -> dict[str, str]:
         device = pick_device(config.model.device)
         named = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        libraries = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft", "numpy")}
+        libraries = ("stokehold", "torch", "transformers", "peft", "numpy")
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         return {
-            **libraries,
+            **{name: _version(name) for name in libraries},
             "python": ".".join(map(str, sys.version_info[:3])),
             "cuda": f"{torch.version.cuda} cudnn {cudnn}" if device.type == "cuda" else "none",
             "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -70,3 +70,10 @@ class TorchEngine:
     def _seeded(self, source: Source, config: Config) -> TorchLearner:
         rng.seed_all(config.training.seed)
         return TorchLearner(source, config)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # ours, run from a checkout that was not installed
+        return "unknown"

@@ -116,6 +116,23 @@ def test_a_full_disk_is_waited_for(home: Home) -> None:
     assert outcome(home)[1] == [("a", 2), ("b", 2)]
 
 
+def test_a_stop_while_the_model_is_loaded_publishes_nothing(home: Home) -> None:
+    port = FakePort(settings(), two(home))
+    port.asks = lambda job: Stop() if len(port.of("trained")) == 2 else None
+    run(home, port)
+    assert [one.kind for one in versions(home)] == ["base"], "a publication is owed"
+
+    class Loading(FakePort):
+        def beat(self, phase: str, limit: float | None = None) -> None:
+            if phase == "loading":
+                self.asks = lambda job: Stop()
+
+    run(home, Loading(settings()))
+    assert [one.kind for one in versions(home)] == ["base"]
+    run(home, FakePort(settings()))
+    assert [one.kind for one in versions(home)] == ["trained", "base"]
+
+
 class Headless(Disk):
     """HEAD cannot be replaced."""
 
