@@ -252,8 +252,9 @@ class Book(Shelf):
         return entry
 
     def bury(self, job: Job) -> None:
-        """Delete the payload of a job that is over, then its row."""
-        self.folders.disk.unlink(self.path(job), missing_ok=True)
+        """Delete the payload of a job that is over, then its row. What somebody put in its place is not ours."""
+        if self.folders.stamp(self.path(job)) is not None:
+            self.folders.disk.unlink(self.path(job), missing_ok=True)
         self.forget(job)
 
     # ------------------------------------------------------------ as people wish
@@ -267,20 +268,19 @@ class Book(Shelf):
         return after
 
     def moved_by_hand(self, job: Job, place: Place, name: str) -> Job:
-        """The payload was found in another line, or taken back from ``failed/``: it waits at the end of that line."""
+        """The payload was found in another line, or taken back from ``failed/``: it waits at the end of that line.
+
+        One that only got another name in its line keeps its place there.
+        """
         priority: Priority = place if place in ("high", "low") else "normal"
-        tally = attempts.forgiven(job.tally) if job.state == "failed" else job.tally
-        after = msgspec.structs.replace(
-            job,
-            state="queued",
-            priority=priority,
-            place=place,
-            name=name,
-            seq=self.store.next_seq(),
-            rank=None,
-            tally=tally,
-        )
+        after = msgspec.structs.replace(job, state="queued", priority=priority, place=place, name=name)
+        if place != job.place:
+            after = msgspec.structs.replace(after, seq=self.store.next_seq(), rank=None)
+        if job.state == "failed":
+            after = msgspec.structs.replace(after, tally=attempts.forgiven(job.tally), finished_at=None)
         self.tell("moved", self.save(after), "by hand")
+        if job.state == "failed":
+            self.folders.disk.unlink(self.folders.report_path(job.name), missing_ok=True)
         return after
 
     def retry(self, job: Job) -> Job:

@@ -196,6 +196,7 @@ class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
         times = tuple(self.book.folders.folder(place).stat().st_mtime_ns for place in EDITABLE)
         if times != self._folder_times or self.book.store.in_state("checking"):
             recovery.obey_hands()
+            recovery.clear_failed()
             self._folder_times = times
         expire(self.book, self.home, self.settings.current.queue.keep_done)
         return recovery.said

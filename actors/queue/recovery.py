@@ -54,6 +54,7 @@ class Recovery:
         self._release_processing()
         self._say(*adoption.ended())
         self.obey_hands(adoption)
+        self.clear_failed()
         self._remove_leftovers()
 
     def finish_moves(self) -> None:
@@ -183,8 +184,8 @@ class Recovery:
                 book.back_to_line(counted, why="the daemon that held it is gone")
                 self._say(f"{job.file} ({job.id}): back to {job.priority}/, ahead of it")
 
-    def _remove_leftovers(self) -> None:
-        """Remove error reports whose file never came, and rows of which nothing is left."""
+    def clear_failed(self) -> None:
+        """Remove error reports whose file never came, and rows of which nothing is left in ``failed/``."""
         book = self._book
         reports = book.folders.reports()
         for job in self._missing("failed"):
@@ -195,7 +196,11 @@ class Recovery:
             if book.folders.stamp(book.folders.path("failed", name)) is None:
                 book.folders.disk.unlink(book.folders.report_path(name), missing_ok=True)
                 self._say(f"failed/{name}: a report without its file was removed")
+
+    def _remove_leftovers(self) -> None:
+        """Forget what was deleted from ``done/`` by hand; remove what a dead process was writing."""
+        book = self._book
         for job in self._missing("done"):
             book.forget(job)
-        for path in [path for place in PLACES for path in book.folders.unfinished(place) if place != "inbox"]:
+        for path in [path for place in PLACES if place != "inbox" for path in book.folders.unfinished(place)]:
             book.folders.disk.unlink(path, missing_ok=True)

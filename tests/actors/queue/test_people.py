@@ -24,6 +24,7 @@ from protocol.messages.queue import (
     GetJob,
     GetQueue,
     HistoryEntry,
+    JobRefused,
     Move,
     Pause,
     Release,
@@ -234,6 +235,19 @@ async def test_hands_in_the_folders_are_obeyed_while_the_daemon_runs(home: Home)
         await eventually(lambda: (hall.board.queue.normal, hall.board.queue.low) == (0, 1))
         await eventually(lambda: (home.inbox / "high" / "added.jsonl").exists())
         assert [row.file for row in await hall.queue.call(GetHistory())] == ["deleted.jsonl"]
+
+
+async def test_hands_in_failed_are_obeyed_while_the_daemon_runs(home: Home) -> None:
+    async with open_hall(home, Config(inbox=InboxSection(rescan=0.05))) as hall:
+        for name in ("again", "deleted"):
+            await hall.accept(f"{name}.jsonl")
+            await hall.queue.call(JobRefused((await hall.begin()).id, "no"))
+        await hall.queue.call(Pause())
+        (home.failed / "again.jsonl").rename(home.line("high") / "again.jsonl")
+        (home.failed / "deleted.jsonl").unlink()
+        (home.failed / "deleted.jsonl.error.json").unlink()
+        await eventually(lambda: (hall.board.queue.high, hall.board.queue.failed) == (1, 0))
+        assert not list(home.failed.iterdir()), "no report is left of what was taken back"
 
 
 async def test_a_damaged_database_is_kept_aside_and_the_queue_rebuilt(home: Home) -> None:

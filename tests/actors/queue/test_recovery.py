@@ -243,6 +243,31 @@ def test_a_file_moved_by_hand_is_reprioritised(home: Home, book: Book) -> None:
     assert [one.file for one in after.store.listed()] == ["other.jsonl", "a.jsonl"], "at the end of that line"
 
 
+def test_a_file_renamed_in_its_line_keeps_its_place(home: Home, book: Book) -> None:
+    job = accept(book, "a.jsonl")
+    begun = claim(book)
+    book.back_to_line(begun)
+    accept(book, "b.jsonl")
+    (home.line("normal") / "a.jsonl").rename(home.line("normal") / "z.jsonl")
+    after = reopen(book)
+    assert [(one.file, get(after, one.id).name) for one in after.store.listed()] == [
+        ("a.jsonl", "z.jsonl"),
+        ("b.jsonl", "b.jsonl"),
+    ]
+    assert get(after, job.id).rank == begun.rank, "it is still ahead of its line"
+
+
+def test_what_stands_in_place_of_a_deleted_file_is_not_deleted(home: Home, book: Book) -> None:
+    job = accept(book, "a.jsonl")
+    book.path(job).unlink()
+    book.path(job).symlink_to("/etc/hostname")
+    book.store.close()
+    after = open_book(home)
+    recover(after)
+    assert after.store.get(job.id) is None
+    assert (home.line("normal") / "a.jsonl").is_symlink()
+
+
 def test_a_file_that_only_looks_like_a_deleted_one_is_a_new_one(home: Home, book: Book) -> None:
     job = accept(book, "a.jsonl")
     path = book.path(job)
