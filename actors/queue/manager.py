@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -135,12 +135,11 @@ class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
 
     def _open(self, fresh: bool) -> list[str]:
         try:
-            store = self._open_store(fresh)
-            try:
-                return self._recover(store, fresh)
-            except BaseException:
-                store.close()
-                raise
+            with ExitStack() as undo:
+                store = undo.enter_context(closing(self._open_store(fresh)))
+                said = self._recover(store, fresh)
+                undo.pop_all()  # it recovered, and stays open
+                return said
         except (OSError, sqlite3.Error, Damaged, NewerFormat) as error:
             self.board.troubles[NAME] = _cannot_start(error)
             raise
