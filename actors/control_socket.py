@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from typing import Final
 
 import anyio
 import msgspec
@@ -21,7 +22,7 @@ from actors.status import TRAINER, Surroundings, status
 from protocol.connection import Limits
 from protocol.home import Home
 from protocol.messages.common import Message
-from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, ShownConfig, Status, TreeNode
+from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, ShownConfig, State, Status, TreeNode
 from protocol.messages.trainer import Progress
 from protocol.records import (
     MANIFEST,
@@ -35,9 +36,16 @@ from protocol.records import (
 from protocol.server import Traffic, serve
 from supervisor import Actor, Down, Mailbox, on, on_down
 
+LOOK: Final = 1.0
+"""Seconds between two looks at whether the state has changed."""
+
 
 class _TrainerEnded(Message, frozen=True):
     """An incarnation of TrainerActor has ended: this stands behind all that it had said before."""
+
+
+class _Look(Message, frozen=True):
+    """Time to see whether the state has changed."""
 
 
 class ControlSocket(Actor):
@@ -51,6 +59,7 @@ class ControlSocket(Actor):
         self._store = store
         self._board = board
         self._traffic = Traffic()
+        self._state: State | None = None
 
     async def on_start(self) -> None:
         control = self._store.current.control
@@ -60,6 +69,7 @@ class ControlSocket(Actor):
         self.context.monitor(self.context.ref(TRAINER))
         self.context.spawn(self._serve, limits)
         await self._listening.wait()
+        self.context.every(LOOK, _Look())
 
     async def _serve(self, limits: Limits) -> None:
         router = Router(self.context)
@@ -93,6 +103,17 @@ class ControlSocket(Actor):
 
     @on(GetStatus)
     async def _(self, message: GetStatus) -> Status:
+        return self._status()
+
+    @on(_Look)
+    async def _(self, message: _Look) -> None:
+        """Tell of a change of state; the state is derived, so nobody else knows when it changes."""
+        now = self._status()
+        if now.state != self._state:
+            self._state = now.state
+            self.context.publish("state", {"event": "state", "state": now.state, "reason": now.reason})
+
+    def _status(self) -> Status:
         return status(self._board, Surroundings.of(self.context, self._board, str(self._home.root)))
 
     @on(GetTree)

@@ -20,7 +20,7 @@ from protocol.config import Config
 from protocol.home import Home
 from protocol.messages.common import Done, Request, TailEvent
 from protocol.messages.consolidator import GetConsolidator
-from protocol.messages.queue import GetQueue, JobView, QueueCounts, Resume, Skip
+from protocol.messages.queue import GateView, GetQueue, JobView, QueueCounts, Resume, Skip
 from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, Status
 from protocol.messages.trainer import Progress
 from protocol.wire import Code
@@ -180,6 +180,20 @@ async def test_commands_are_noted_with_who_gave_them_and_questions_are_not(home:
         assert isinstance(event, TailEvent)
         assert event.data["command"] == "Resume"
         assert (event.data["pid"], event.data["uid"]) == (os.getpid(), os.geteuid())
+
+
+async def test_a_change_of_state_is_an_event(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.control_socket.LOOK", 0.01)
+    async with daemon(home) as the, connect(home.socket) as client, client.subscribe(["state"]) as events:
+        seen = []
+        async for event in events:
+            assert isinstance(event, TailEvent)
+            seen.append((event.data["event"], event.data["state"], event.data["reason"]))
+            if event.data["state"] == "paused":
+                break
+            the.board.gate = GateView(paused=True)
+        assert seen[-1] == ("state", "paused", "paused by request (stokehold resume)")
+        assert [state for _, state, _ in seen[:-1]] in (["idle"], ["starting", "idle"], [])
 
 
 async def test_something_else_in_the_sockets_place_is_not_removed(home: Home) -> None:
