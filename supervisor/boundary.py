@@ -31,12 +31,25 @@ class Boundary:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if error is None or isinstance(error, KeyboardInterrupt | GeneratorExit):
+        if error is None or _holds(error, KeyboardInterrupt, GeneratorExit):
             return False
-        if isinstance(error, anyio.get_cancelled_exc_class()):
+        if _is_only(error, anyio.get_cancelled_exc_class()):
             if self._scope is not None and self._scope.cancel_called:
                 return False
             if anyio.current_effective_deadline() == float("-inf"):
                 return False  # the whole event loop is being taken down around us
         self.error = error
         return True
+
+
+def _holds(error: BaseException, *kinds: type[BaseException]) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kinds) is not None
+    return isinstance(error, kinds)
+
+
+def _is_only(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether it is an error of this kind or a group of nothing else, such as a cancelled nursery of trio raises."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(kind)[1] is None
+    return isinstance(error, kind)

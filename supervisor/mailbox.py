@@ -137,7 +137,11 @@ class Cell:
 
     async def send(self, message: Message) -> None:
         """Queue a message, waiting for room where the overflow policy is ``wait``; senders are served in turn."""
-        if self.overflow != "wait" or len(self.queue) < self.bound or self.phase > ACCEPTING:
+        if self.overflow != "wait" or self.phase > ACCEPTING:
+            await self.backend.checkpoint()  # it never has to wait, and must not starve the reader for that
+            self.cast(message)
+            return
+        if len(self.queue) < self.bound:
             self.cast(message)
             return
         turn = _Turn(message, self.backend.waiter())

@@ -12,6 +12,8 @@ import traceback as tracebacks
 
 import msgspec
 
+from supervisor.boundary import Boundary
+
 
 class Normal(msgspec.Struct, frozen=True, tag="normal"):
     """The actor decided by itself that its work is done."""
@@ -42,7 +44,10 @@ class Killed(msgspec.Struct, frozen=True, tag="killed"):
 
 
 class Crash(msgspec.Struct, frozen=True, tag="crash"):
-    """A handler or a spawned task raised. ``error`` is the exception where it can be had: in its own process."""
+    """A handler or a spawned task raised.
+
+    ``error`` is the exception where it can be had: in its own process, and without its live traceback.
+    """
 
     error_type: str
     text: str
@@ -94,10 +99,19 @@ def traceback_of(error: BaseException) -> str:
     return "".join(tracebacks.format_exception(error))
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an error says, also of one that fails to say it."""
+    with Boundary(None):
+        return str(error)
+    return f"<a {type(error).__name__} that cannot be shown>"
+
+
 def crash_of(error: BaseException) -> Crash:
-    """Describe an exception as a crash."""
-    error = unwrapped(error)
-    return Crash(type(error).__name__, str(error), traceback_of(error), error)
+    """Describe an exception as a crash, and let go of its frames (see :func:`_let_go_of_frames`)."""
+    leaf = unwrapped(error)
+    crash = Crash(type(leaf).__name__, text_of(leaf), traceback_of(leaf if leaf.__traceback__ else error), leaf)
+    _let_go_of_frames(error)
+    return crash
 
 
 def and_then(reason: Reason, error: BaseException) -> Reason:
@@ -111,5 +125,22 @@ def and_then(reason: Reason, error: BaseException) -> Reason:
 
 def start_failure_of(error: BaseException) -> StartFailed:
     """Describe an exception as a failed start."""
-    error = unwrapped(error)
-    return StartFailed(type(error).__name__, str(error), traceback_of(error), error)
+    crash = crash_of(error)
+    return StartFailed(crash.error_type, crash.text, crash.traceback, crash.error)
+
+
+def _let_go_of_frames(error: BaseException) -> None:
+    """Take the live traceback off an error and its causes; the text of it is kept.
+
+    Its frames hold every local variable of the dead: sockets, files, locks. Held by the reason, or by the cycle of a
+    frame and the error in it, they would still be open when the next incarnation wants the same port.
+    """
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            waiting += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
+            if isinstance(one, BaseExceptionGroup):
+                waiting += one.exceptions

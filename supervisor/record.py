@@ -132,7 +132,9 @@ class ChildRecord:
         self.cell.system = None  # what was left for the incarnation before is not for this one
         self.retried = retried
         self.status = Status.STARTING
-        if self.cell.phase is not Phase.RESTARTING and isinstance(self.spec, ChildSpec):
+        if isinstance(self.spec, SupervisorSpec):
+            self.cell.phase = Phase.DECLARED
+        elif self.cell.phase is not Phase.RESTARTING:
             self.cell.phase = Phase.STARTING
 
     def leave(self, fate: Fate) -> None:

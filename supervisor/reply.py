@@ -7,11 +7,13 @@ a later call).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from supervisor.boundary import Boundary
 from supervisor.errors import CallFailed, CallTimeout, HandlerFailed, Refused
-from supervisor.reasons import traceback_of
+from supervisor.reasons import text_of, traceback_of
 
 if TYPE_CHECKING:
     from protocol.messages.common import Request
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from supervisor.clock import Clock
 
 R = TypeVar("R")
+
+_log = logging.getLogger("supervisor")
 
 
 class Pending(Generic[R]):
@@ -75,6 +79,9 @@ class Pending(Generic[R]):
         return cast("R", self._value)
 
     def __await__(self) -> Generator[Any, Any, R]:
+        if self._error is not None:
+            # Whoever tries again and again must not starve the very restart that it waits for.
+            yield from self._backend.checkpoint().__await__()
         if not self._settled:
             if self._waiter is not None:
                 raise RuntimeError("another task awaits this call")
@@ -87,7 +94,10 @@ class Pending(Generic[R]):
         return self.result()
 
     def on_done(self, callback: Callable[[Pending[R]], None]) -> None:
-        """Call back once, on the event loop, as soon as the call is settled; at once if it is. Must not raise."""
+        """Call back once, on the event loop, as soon as the call is settled; at once if it is.
+
+        It should not raise: nobody is there to be told, so an error is only logged.
+        """
         if self._settled:
             callback(self)
         elif self._callbacks is None:
@@ -114,10 +124,12 @@ class Pending(Generic[R]):
             self._holder = None
         if self._waiter is not None:
             self._waiter.wake()
-        if self._callbacks is not None:
-            for callback in self._callbacks:
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            with Boundary(None) as edge:
                 callback(self)
-            self._callbacks = None
+            if edge.error is not None:  # a fault of the caller's; it must not be the end of whoever answers
+                _log.error("a callback of a call to %s failed", self.to, exc_info=edge.error)
         return True
 
     def held_by(self, holder: set[Pending[Any]]) -> None:
@@ -169,4 +181,4 @@ def as_call_failure(error: BaseException) -> CallFailed:
         return error
     if isinstance(error, Refused):
         return HandlerFailed(type(error).__name__, str(error), code=error.code)
-    return HandlerFailed(type(error).__name__, str(error), traceback_of(error))
+    return HandlerFailed(type(error).__name__, text_of(error), traceback_of(error))

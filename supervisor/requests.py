@@ -26,9 +26,9 @@ from supervisor.reasons import Killed, Shutdown
 from supervisor.record import ChildRecord, Status
 from supervisor.ref import Ref
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
+from supervisor.steps import WAITS_FOR_ASKER
 
 if TYPE_CHECKING:
-    from supervisor.backend import Waiter
     from supervisor.runtime import TreeRuntime
     from supervisor.supervision import Supervisor
 
@@ -56,32 +56,39 @@ class ChildView:
 
 
 class Request:
-    """A change that waits for the supervisor's task."""
+    """A change that waits for the supervisor's task, and the task that waits for the change."""
 
-    __slots__ = ("_error", "_work", "waiter")
+    __slots__ = ("_error", "_waiter", "_work", "supervisor")
 
-    def __init__(self, work: Callable[[Supervisor], Awaitable[None]], waiter: Waiter) -> None:
+    def __init__(self, supervisor: Supervisor, work: Callable[[Supervisor], Awaitable[None]]) -> None:
+        self.supervisor = supervisor
         self._work = work
-        self._error: Exception | None = None
-        self.waiter = waiter
+        self._waiter = supervisor.runtime.backend.waiter()
+        self._error: Exception | None = SupervisorStopping(f"{supervisor.spec.id} ended in the middle of it")
 
-    async def serve(self, supervisor: Supervisor) -> None:
+    async def serve(self) -> None:
         """Make the change, and wake whoever asked."""
         try:
-            await self._work(supervisor)
+            await self._work(self.supervisor)
+            self._error = None
         except (SupervisorError, SpecError, StopIncomplete) as error:
             self._error = error
         finally:
-            self.waiter.wake()
+            self._waiter.wake()
 
-    def refuse_stopping(self, name: str) -> None:
-        """The supervisor will not come to it any more."""
-        self._error = SupervisorStopping(f"{name} is stopping")
-        self.waiter.wake()
+    def refuse(self, why: str) -> None:
+        """Do not let them wait any longer. One that is being served is served to its end all the same."""
+        self._error = SupervisorStopping(f"{self.supervisor.spec.id} {why}")
+        self._waiter.wake()
 
-    async def outcome(self) -> None:
+    async def outcome(self, task: object) -> None:
         """Wait until it was served. There is no time limit, as in OTP: starts and stops have their own."""
-        await self.waiter
+        asking = self.supervisor.runtime.asking
+        asking[task] = self
+        try:
+            await self._waiter
+        finally:
+            del asking[task]
         if self._error is not None:
             raise self._error
 
@@ -89,8 +96,9 @@ class Request:
 class SupervisorRef:
     """The handle of a supervisor, by id; it survives restarts.
 
-    Every method raises :class:`SupervisorStopping` if the supervisor does not run or is about to end, and at once if
-    an actor asks that the supervisor is just starting or ending, which could never be answered.
+    Every method raises :class:`SupervisorStopping` if the supervisor does not run or is about to end; also, at once, to
+    an actor whose own start or end the supervisor waits for, or comes to wait for, which could never be answered.
+    Cancelled, it may still be carried out.
     """
 
     def __init__(self, runtime: TreeRuntime, id: str) -> None:
@@ -171,23 +179,13 @@ class SupervisorRef:
         supervisor = self._running()
         if supervisor.stopping is not None:
             raise SupervisorStopping(f"{self.id} is stopping")
-        if _waits_for(supervisor, self._runtime.backend.current_task()):
-            raise SupervisorStopping(f"{self.id} waits for the very actor that asks")
-        request = Request(work, self._runtime.backend.waiter())
+        task = self._runtime.backend.current_task()
+        if supervisor.waits_for(task):
+            raise SupervisorStopping(f"{self.id} {WAITS_FOR_ASKER}")
+        request = Request(supervisor, work)
         supervisor.requests.append(request)
         supervisor.wake()
-        await request.outcome()
-
-
-def _waits_for(supervisor: Supervisor, task: object) -> bool:
-    """Whether the supervisor's present step waits for the actor that this task serves, or for one above it."""
-    child: ChildRecord | None = supervisor.busy_with
-    while child is not None:
-        if child.cell.serving_task is task:
-            return True
-        below = supervisor.runtime.supervisors.get(child.id)
-        child = None if below is None else below.busy_with
-    return False
+        await request.outcome(task)
 
 
 async def _start_child(supervisor: Supervisor, spec: ChildSpec | SupervisorSpec) -> None:

@@ -19,6 +19,7 @@ from supervisor.stream import EventStream, Subscription
 if TYPE_CHECKING:
     from protocol.messages.system import TreeNode
     from supervisor.record import ChildRecord
+    from supervisor.requests import Request
     from supervisor.supervision import Supervisor
 
 
@@ -36,6 +37,8 @@ class TreeRuntime:
         """The supervisors that run, by id."""
         self.stuck: dict[str, Stuck] = {}
         """Children past every limit, until they do end."""
+        self.asking: dict[object, Request] = {}
+        """What the tasks that wait for a supervisor's answer have asked, by task."""
         self.stop_by: float | None = None
         """When the whole stop must be over, on the monotonic clock; ``None`` while nobody set it."""
         self.chance = random.Random()  # jitter, not secrets

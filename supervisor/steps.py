@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from supervisor.runtime import TreeRuntime
 
 
+WAITS_FOR_ASKER = "waits for the very actor that asks"
+
+
 class Steps:
     """Waiting, starting and ending, for the one task of a supervisor.
 
@@ -33,6 +36,16 @@ class Steps:
         """The child whose start or end is being waited for."""
         self._make_supervisor = make_supervisor
         self._waiter: Waiter | None = None
+
+    def waits_for(self, task: object) -> bool:
+        """Whether the present step waits for the actor that this task serves, or for one above it."""
+        child = self.busy_with
+        while child is not None:
+            if child.cell.serving_task is task:
+                return True
+            below = self.runtime.supervisors.get(child.id)
+            child = None if below is None else below.busy_with
+        return False
 
     def halted(self) -> bool:
         """Whether the supervisor has to stop; no new child is started any more."""
@@ -128,6 +141,9 @@ class Steps:
         clock = self.runtime.clock
         child.leave(fate)
         self.busy_with = child
+        asked_by_it = self.runtime.asking.get(child.cell.serving_task)
+        if asked_by_it is not None and asked_by_it.supervisor.waits_for(child.cell.serving_task):
+            asked_by_it.refuse(WAITS_FOR_ASKER)
 
         def over() -> bool:
             return child.incarnation is not incarnation

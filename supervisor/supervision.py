@@ -97,9 +97,13 @@ class Supervisor(Steps):
             if edge.error is not None:
                 reason = crash_of(edge.error)
             self.stopping = reason
+            self._begin_end(reason)
             with anyio.CancelScope(shield=True):
-                self._begin_end(reason)
-                await self._stop_children(reason)
+                while self.children:  # a stranger may cancel this task once more, and nobody may be left behind
+                    with Boundary(None) as edge:
+                        await self._stop_children(reason)
+                    if edge.error is not None and not isinstance(edge.error, anyio.get_cancelled_exc_class()):
+                        raise edge.error
         finally:
             self._begin_end(reason)
             self._over = True
@@ -112,7 +116,7 @@ class Supervisor(Steps):
             self._ending = True
             self._returns = self.keeper.ending(self, reason)
         while self.requests:
-            self.requests.popleft().refuse_stopping(self.spec.id)
+            self.requests.popleft().refuse("is stopping")
 
     async def _supervise(self) -> Reason:
         failed = await self._boot()
@@ -124,7 +128,7 @@ class Supervisor(Steps):
             if self._exits:
                 await self._handle_exit(self._exits.popleft())
             elif self.requests:
-                await self.requests.popleft().serve(self)
+                await self.requests.popleft().serve()
             else:
                 due = min(self.pending.values(), key=lambda child: child.due, default=None)
                 if due is not None and due.due <= self.runtime.clock.monotonic():
@@ -205,6 +209,9 @@ class Supervisor(Steps):
 
     async def _handle_exit(self, child: ChildRecord) -> None:
         """An incarnation ended by itself (``do_restart/3``). One that a step has dealt with is passed over."""
+        for waiting in self.pending.values():
+            if waiting.due == float("inf"):  # for the end of a sibling, and this may be it
+                waiting.due = self.runtime.clock.monotonic()
         reason = child.exit
         if reason is None or self.children.get(child.id) is not child:
             return
@@ -220,15 +227,12 @@ class Supervisor(Steps):
             self._consider_shutdown(child, reason)
 
     def _unstuck(self, child: ChildRecord) -> None:
-        """A child that had been given up as stuck has ended after all. What waited for it may go on."""
+        """A child that had been given up as stuck has ended after all."""
         if not child.resume:
             child.settle_stopped("not running")
             if child.spec.restart == "temporary":
                 self.let_go(child)
         child.resume = False
-        for waiting in self.pending.values():
-            if waiting.due == float("inf"):
-                waiting.due = self.runtime.clock.monotonic()
 
     def _consider_shutdown(self, child: ChildRecord, reason: Reason) -> None:
         """``do_auto_shutdown/2``: only ends by themselves count, and a child to be restarted is not over."""
@@ -283,7 +287,7 @@ class Supervisor(Steps):
         """Take down the others of the group, in reverse order; temporary ones for good (``restart/3``)."""
         for sibling in reversed(self.siblings(child)):
             self.pending.pop(sibling.id, None)
-            last = sibling.spec.restart == "temporary"
+            last = sibling.spec.restart == "temporary" and sibling.status is not Status.NEW
             ended = await self.end_one(sibling, Shutdown(f"{child.id} is restarted"), "final" if last else "again")
             if last:
                 if ended:
@@ -299,7 +303,7 @@ class Supervisor(Steps):
         """
         siblings = self.siblings(child)
         if any(one.alive for one in (child, *siblings) if one.status is not Status.RUNNING):
-            child.due = float("inf")  # one of them is stuck: no new incarnation beside the old
+            child.due = float("inf")  # one of them has not ended: no new incarnation beside the old
             return
         del self.pending[child.id]
         for one in list(self.children.values()):

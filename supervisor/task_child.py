@@ -13,7 +13,17 @@ from supervisor.context import Context
 from supervisor.errors import HandlerFailed, Refused
 from supervisor.liveness import Liveness
 from supervisor.monitor import Down, SystemMessage
-from supervisor.reasons import Killed, Normal, Reason, and_then, crash_of, is_clean, start_failure_of, unwrapped
+from supervisor.reasons import (
+    Killed,
+    Normal,
+    Reason,
+    and_then,
+    crash_of,
+    is_clean,
+    start_failure_of,
+    text_of,
+    unwrapped,
+)
 from supervisor.reply import Pending, Reply, as_call_failure
 
 if TYPE_CHECKING:
@@ -112,7 +122,7 @@ class TaskIncarnation:
             return {}
         with Boundary(None) as edge:
             return dict(self._actor.summary())
-        return {"error": str(edge.error)}
+        return {"error": "" if edge.error is None else text_of(edge.error)}
 
     # -- what the actor asks for, through its context
 

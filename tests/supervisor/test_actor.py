@@ -61,6 +61,48 @@ async def test_a_request_without_waiting_is_awaited_or_called_back() -> None:
         assert seen == [1, 2], "a callback on a call that is done comes at once"
 
 
+async def test_a_callback_that_fails_harms_neither_the_actor_nor_the_other_callbacks() -> None:
+    def fail(_: object) -> None:
+        raise KeyError("the caller's own fault")
+
+    async with open_tree(one(Counter())) as tree:
+        pending = tree.ref("a").request(Incarnation(), timeout=60)
+        seen: list[int] = []
+        pending.on_done(fail)
+        pending.on_done(lambda done: seen.append(done.result()))
+        assert await pending == 1
+        assert seen == [1]
+        assert await tree.ref("a").call(Incarnation()) == 1
+
+
+async def test_trying_again_and_again_starves_nobody() -> None:
+    """A call that fails at once still lets the restart happen that its caller waits for."""
+    async with open_tree(one(Counter())) as tree:
+        ref, tries = tree.ref("a"), 0
+        with pytest.raises(HandlerFailed):
+            await ref.call(FailCall())
+        while tries < 1000:
+            tries += 1
+            try:
+                assert await ref.call(Incarnation()) == 2
+                break
+            except Restarting:
+                continue
+        assert tries < 1000
+        others = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_set, others)
+            for _ in range(1000):
+                await tree.ref("nobody").send(Put(1))
+                if others.is_set():
+                    break
+        assert tree.dead_letters["not running"] < 1000
+
+
+async def _set(event: anyio.Event) -> None:
+    event.set()
+
+
 async def test_a_refusal_is_an_answer_and_no_crash() -> None:
     async with open_tree(one(Counter())) as tree:
         with pytest.raises(HandlerFailed) as caught:

@@ -6,11 +6,12 @@ import asyncio
 
 import anyio
 import pytest
+import trio
 
 from protocol.messages.common import Request
 from supervisor import Actor, ChildSpec, HandlerFailed, Restarting, SupervisorSpec, on, open_tree
-from supervisor.testing import EventLog, eventually, settle
-from tests.supervisor.helpers import Counter, GetAll, Put
+from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, eventually, settle
+from tests.supervisor.helpers import Counter, GetAll, Put, StopYourself
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +86,48 @@ async def test_a_supervisor_whose_task_is_cancelled_from_outside_stops_its_child
         assert journal == ["stop b Shutdown", "stop a Shutdown", "start a", "start b"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_supervisor_that_is_cancelled_again_while_it_stops_leaves_nobody_behind() -> None:
+    gate = Gate()
+    gate.hold_stop()
+    inner = SupervisorSpec("inner", [ChildSpec("a", lambda: GatedActor(gate))])
+    async with open_tree(SupervisorSpec("root", [inner])) as tree:
+        log = EventLog(tree.stream)
+        (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "inner"]
+        for _ in range(3):
+            task.cancel()
+            await settle()
+        assert log.read(event="exited") == []
+        gate.stop_gate.set()
+        await log.wait_for(event="started", actor="inner", incarnation=2)
+        assert len(log.read(event="exited", actor="a")) == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_cancelled_nursery_of_trio_is_a_cancellation_and_no_crash() -> None:
+    """It raises a group of cancellations."""
+    clock = VirtualClock()
+
+    async def in_a_nursery() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(trio.sleep_forever)
+
+    class Nursing(Counter):
+        async def on_start(self) -> None:
+            self.context.spawn(in_a_nursery)
+
+        async def on_stop(self, reason: object) -> None:
+            if self.context.incarnation == 1:
+                await in_a_nursery()
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Nursing, restart="transient")]), clock=clock) as tree:
+        log = EventLog(tree.stream)
+        tree.ref("a").cast(StopYourself())
+        await clock.advance(5)
+        assert log.read(event="exited", actor="a")[0]["reason"] == "killed", "past its limit, by our own scope"
+
+
 async def test_an_exception_of_a_spawned_task_is_the_crash_of_its_actor() -> None:
     class Spawns(Counter):
         async def on_start(self) -> None:
@@ -134,6 +177,22 @@ async def test_a_group_of_one_is_unwrapped_and_of_several_is_kept() -> None:
             await tree.ref("a").call(Ask())
         await eventually(lambda: tree.view().children[0].restarts == 2)
         assert "ExceptionGroup" in (tree.view().children[0].last_exit or "")
+
+
+async def test_an_error_that_cannot_be_shown_is_a_crash_like_any_other() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    class Raises(Counter):
+        @on(Ask)
+        async def _(self, message: Ask) -> str:
+            raise Mute
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Raises)])) as tree:
+        with pytest.raises(HandlerFailed, match="a Mute that cannot be shown"):
+            await tree.ref("a").call(Ask())
+        await eventually(lambda: tree.view().children[0].restarts == 1)
 
 
 async def test_a_system_exit_from_a_library_is_a_crash_and_no_end_of_the_program() -> None:

@@ -83,6 +83,20 @@ async def test_a_monitor_on_one_that_has_ended_or_never_was_tells_at_once() -> N
         assert [(down.name, down.incarnation) for down in watcher.downs] == [("target", 1), ("nobody", 0)]
 
 
+async def test_a_supervisor_can_be_monitored_too() -> None:
+    watcher = Busybody()
+    spec = SupervisorSpec("root", [SupervisorSpec("below"), ChildSpec("w", lambda: watcher)])
+    async with open_tree(spec) as tree:
+        root = tree.supervisor("root")
+        await root.terminate_child("below")
+        await root.restart_child("below")
+        tree.ref("w").cast(Do("monitor", "below"))
+        await settle()
+        assert watcher.downs == [], "it runs again"
+        await root.terminate_child("below")
+        assert [(down.name, down.incarnation) for down in watcher.downs] == [("below", 2)]
+
+
 async def test_a_monitor_dies_with_the_watcher() -> None:
     watcher = Busybody()
     async with open_tree(_pair(watcher)) as tree:

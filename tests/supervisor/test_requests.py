@@ -24,10 +24,11 @@ from supervisor import (
     SupervisorSpec,
     SupervisorStopping,
     Tree,
+    on,
     open_tree,
 )
 from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, eventually, settle
-from tests.supervisor.helpers import Counter, Fail, GetAll, Put
+from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put
 
 pytestmark = pytest.mark.anyio
 
@@ -285,6 +286,51 @@ async def test_an_actor_that_asks_the_supervisor_that_waits_for_it_is_refused() 
         with anyio.fail_after(5):
             await tree.supervisor("root").start_child(SupervisorSpec("deep", [ChildSpec("a", Asks)]))
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("where", ["handler", "on_stop", "queued"])
+async def test_an_actor_that_asks_the_supervisor_that_ends_it_is_not_left_waiting_till_it_is_killed(where: str) -> None:
+    """By asking to be terminated itself, from ``on_stop``, or before the supervisor came to both."""
+    errors: list[SupervisorStopping] = []
+
+    class Asking(Counter):
+        @on(Hold)
+        async def _(self, message: Hold) -> int:
+            await self.ask("terminate_child" if where == "handler" else "start_child")
+            return 1
+
+        async def on_stop(self, reason: object) -> None:
+            if where == "on_stop":
+                await self.ask("start_child")
+
+        async def ask(self, what: str) -> None:
+            root = tree.supervisor("below")
+            try:
+                await getattr(root, what)("a" if what == "terminate_child" else ChildSpec("new", Counter))
+            except SupervisorStopping as error:
+                errors.append(error)
+
+    gate = Gate()
+    gate.shut()
+    clock = VirtualClock()  # it stands still: nobody is killed for want of time
+    below = SupervisorSpec("below", [ChildSpec("a", Asking)])
+    async with open_tree(SupervisorSpec("root", [below]), clock=clock) as tree, anyio.create_task_group() as tasks:
+        root, held = tree.supervisor("below"), None
+        if where == "queued":
+            tasks.start_soon(root.start_child, ChildSpec("gated", lambda: GatedActor(gate)))
+            await settle()
+            tasks.start_soon(root.terminate_child, "a")
+            await settle()
+        if where != "on_stop":
+            held = tree.ref("a").request(Hold(), timeout=60)
+            await settle()
+        if where == "on_stop":
+            tasks.start_soon(root.terminate_child, "a")
+        gate.open()
+        await settle()
+        assert (await _statuses(tree, "below"))["a"] == "stopped"
+        assert "waits for the very actor that asks" in str(errors[0])
+        assert held is None or await held == 1, "it finished the message in hand"
 
 
 async def test_the_order_of_children_is_the_order_of_their_start() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
-from supervisor import ChildSpec, Reason, SupervisorSpec, open_tree
+from supervisor import ChildSpec, CoolDown, HandlerFailed, Reason, SupervisorSpec, on, open_tree
 from supervisor.testing import EventLog, eventually, settle
-from tests.supervisor.helpers import Counter, Fail, StopYourself
+from tests.supervisor.helpers import Counter, Fail, Hold, StopYourself
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +87,39 @@ async def test_a_report_is_cut_where_the_error_is_endless() -> None:
         assert "\n" not in report["reason"], "a reason is one line"
         assert len(report["traceback"]) <= 20_000
         assert len(tree.view().children[0].last_exit or "") <= 1_000
+
+
+async def test_what_a_crashed_incarnation_held_is_free_when_the_next_one_starts() -> None:
+    """The frames of its error once kept every local variable alive: a port stayed taken."""
+    held: list[weakref.ref[set[int]]] = []
+    free: list[bool] = []
+
+    class Holds(Counter):
+        async def on_start(self) -> None:
+            free.append(all(one() is None for one in held))
+            resource: set[int] = set()
+            held.append(weakref.ref(resource))
+            if len(held) < 4:
+                raise ExceptionGroup("why", [KeyError(1)]) from OSError(f"with {resource} open")
+
+        @on(Hold)
+        async def _(self, message: Hold) -> int:
+            resource: set[int] = set()
+            held.append(weakref.ref(resource))
+            raise ValueError(f"with {resource} open")
+
+    gc.disable()  # nothing may wait for the collector of cycles
+    try:
+        spec = SupervisorSpec("root", [ChildSpec("a", Holds, on_give_up=CoolDown(0.01))], intensity=10)
+        async with open_tree(spec) as tree:
+            await eventually(lambda: len(held) == 4)
+            await settle()
+            with pytest.raises(HandlerFailed):
+                await tree.ref("a").call(Hold())
+            await eventually(lambda: len(free) == 5)
+    finally:
+        gc.enable()
+    assert all(free)
 
 
 async def test_on_stop_sees_the_reason_also_of_a_crash() -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from supervisor import ChildSpec, CoolDown, NotRunning, Restarting, Shutdown, SupervisorSpec, Tree, open_tree
+from supervisor import (
+    Backoff,
+    ChildSpec,
+    CoolDown,
+    NotRunning,
+    Restarting,
+    Shutdown,
+    SupervisorSpec,
+    Tree,
+    open_tree,
+)
 from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, eventually, settle
 from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put
 
@@ -96,6 +106,36 @@ async def test_one_for_all_starts_over_when_a_child_fails_to_start() -> None:
         tree.ref("b").cast(Fail())
         await log.wait_for(event="started", actor="b")
         assert await _incarnations(tree) == {"a": 3, "x": 3, "b": 2}
+
+
+async def test_a_restart_that_waited_for_the_end_of_a_sibling_goes_on_with_it() -> None:
+    """The sibling was started while the restart waited for its backoff, and takes long to end by itself."""
+    clock, gate = VirtualClock(), Gate()
+    backoff = Backoff(first=1, factor=1, most=1, jitter=0)
+    spec = SupervisorSpec("root", [ChildSpec("a", Counter)], strategy="rest_for_one", period=1000, backoff=backoff)
+    async with open_tree(spec, clock=clock) as tree:
+        tree.ref("a").cast(Fail())
+        await settle()
+        late = ChildSpec("b", lambda: GatedActor(gate), restart="transient", shutdown="infinity")
+        await tree.supervisor("root").start_child(late)
+        gate.hold_stop()
+        tree.inject_fault("b", ValueError("x"))
+        await clock.advance(2)
+        assert await _statuses(tree) == {"a": "restarting", "b": "exited"}
+        gate.stop_gate.set()
+        await clock.advance(2)
+        assert await _statuses(tree) == {"a": "running", "b": "running"}
+
+
+async def test_a_temporary_child_that_the_boot_has_not_come_to_is_started_with_its_group() -> None:
+    clock, gate = VirtualClock(), Gate()
+    gate.fail_next(OSError("not yet"))
+    first = ChildSpec("a", lambda: GatedActor(gate), on_give_up=CoolDown(1))
+    spec = SupervisorSpec("root", [first, ChildSpec("b", Counter, restart="temporary")], strategy="rest_for_one")
+    async with open_tree(spec, clock=clock) as tree:
+        assert await _statuses(tree) == {"a": "cooling down", "b": "waiting"}
+        await clock.advance(1)
+        assert await _statuses(tree) == {"a": "running", "b": "running"}
 
 
 async def test_a_group_restart_counts_once() -> None:
