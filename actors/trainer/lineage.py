@@ -91,9 +91,9 @@ class Lineage:
 
     def disturb(self, identity: Mapping[str, str]) -> None:
         """Note what is another than in the run that made the newest checkpoint: counts still hold, bits may not."""
-        for key in sorted(self.identity.keys() | identity.keys()):
-            before, now = self.identity.get(key), identity.get(key)
-            if before != now and self.identity:
+        for key in sorted(self.identity.keys() & identity.keys()):
+            before, now = self.identity[key], identity[key]
+            if before != now:
                 self.disturbances.append(f"step {self.step}: {key} was {before} and is {now}")
         self.identity = dict(identity)
 
