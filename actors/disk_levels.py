@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.cli.paint import size
 from protocol.config import DiskSection
 from protocol.messages.disk import CheckpointCost, Level, Purpose
 from supervisor.durable import Space
@@ -89,13 +90,3 @@ def why_critical(space: Space, floor: Floors) -> str:
         return f"disk: {space.free_inodes} inodes free, {CRITICAL_INODES} needed"
     back = "" if space.free_bytes < floor.refuse else f", work goes on at {size(back_at(floor.refuse))}"
     return f"disk: {size(space.free_bytes)} free, {size(floor.refuse)} needed{back}"
-
-
-def size(count: int) -> str:
-    """Write a number of bytes as people read it: ``"9.7 GiB"``."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{int(value)} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

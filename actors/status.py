@@ -14,7 +14,7 @@ import msgspec
 
 from actors.board import Board, Held
 from actors.disk_levels import REMEDY as DISK_REMEDY
-from actors.disk_levels import size
+from protocol.cli.paint import size
 from protocol.messages.common import Trouble
 from protocol.messages.queue import GateView, QueueCounts
 from protocol.messages.system import DiskStatus, JobStatus, State, Status, TreeNode

@@ -105,9 +105,9 @@ async def test_the_gate_shuts_below_the_floor_and_opens_by_itself_a_tenth_above_
     async with room(tmp_path) as the:
         assert the.told == [None]
         await the.leave_free(99 * MIB)
-        assert the.told[1:] == ["disk: 99.0 MiB free, 100.0 MiB needed"]
+        assert the.told[1:] == ["disk: 99.0 MiB free, 100 MiB needed"]
         await the.leave_free(109 * MIB)
-        assert the.told[-1] == "disk: 109.0 MiB free, 100.0 MiB needed, work goes on at 110.0 MiB"
+        assert the.told[-1] == "disk: 109 MiB free, 100 MiB needed, work goes on at 110 MiB"
         await the.leave_free(110 * MIB)
         assert the.told[-1] is None
 
@@ -147,7 +147,7 @@ async def test_what_a_checkpoint_needs_raises_the_floors(tmp_path: Path) -> None
     async with room(tmp_path) as the:
         the.monitor.cast(CheckpointCost(checkpoint_bytes=250 * MIB, version_bytes=200 * MIB))
         await settle()
-        assert the.told[-1] == "disk: 600.0 MiB free, 700.0 MiB needed"
+        assert the.told[-1] == "disk: 600 MiB free, 700 MiB needed"
         view = await the.monitor.call(GetDisk())
         assert (view.refuse_below, view.warn_below) == (700 * MIB, 1400 * MIB)
 
@@ -167,7 +167,7 @@ async def test_a_restarted_queue_is_told_again(tmp_path: Path) -> None:
         before = len(the.told)
         the.tree.inject_fault("QueueManager", RuntimeError("a fault of the test"))
         await settle()
-        assert the.told[before:] == ["disk: 0 bytes free, 100.0 MiB needed"]
+        assert the.told[before:] == ["disk: 0 B free, 100 MiB needed"]
 
 
 async def test_it_is_measured_anew_on_each_question(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_space_that_is_reserved_is_not_given_twice(tmp_path: Path) -> None
         second = await the.reserve(300 * MIB)
         assert not second.granted
         assert second.reason.startswith(
-            "300.0 MiB needed, 300.0 MiB free, of which 100.0 MiB are held back for a stop (free space"
+            "300 MiB needed, 300 MiB free, of which 100 MiB are held back for a stop (free space"
         )
         assert the.board.disk is not None
         assert the.board.disk.reserved_bytes == 300 * MIB
@@ -227,7 +227,7 @@ async def test_a_wait_ends_with_the_reason(tmp_path: Path) -> None:
         pending = await the.waiting(10 * MIB, 100)
         await the.clock.advance(100)
         answer = await pending
-        assert (answer.granted, answer.reason) == (False, "disk: 50.0 MiB free, 100.0 MiB needed")
+        assert (answer.granted, answer.reason) == (False, "disk: 50.0 MiB free, 100 MiB needed")
 
 
 async def test_who_gave_up_waiting_gets_no_space(tmp_path: Path) -> None:
