@@ -11,14 +11,15 @@ import msgspec
 
 from actors.queue.attempts import Tally
 from actors.queue.book import Book
-from actors.queue.folders import ErrorReport, original, printable
+from actors.queue.folders import ErrorReport, fitting, original, printable
 from actors.queue.ids import new_id
 from actors.queue.job import Job, Place, Stamp, State
 from protocol.messages.common import Priority
 from protocol.records import Ledger
 
 READ_AT_ONCE = 256 << 20
-"""Bytes of files that a rebuild reads before the daemon is up; the rest goes through the inbox afterwards."""
+"""Bytes of files that a rebuild reads before the daemon is up; the rest goes through the inbox afterwards. What may be
+half trained is read whatever its size: only its content tells where it is to go on."""
 _report = msgspec.json.Decoder(ErrorReport)
 
 
@@ -82,7 +83,8 @@ class Adoption:
         for stamp, name, place in sorted(found, key=lambda one: (one[0].mtime_ns, one[1])):
             priority: Priority = place if place in ("high", "low") else "normal"
             path = self._book.folders.path(place, name)
-            if stamp.bytes <= self._budget and name == printable(name):
+            begun = self._rebuilding and any(fitting(one.file) == original(name) for one in self._cursors.values())
+            if (begun or stamp.bytes <= self._budget) and name == printable(name):
                 self._budget -= stamp.bytes
                 digest = self._book.folders.sha256(path)
                 job = self._at_cursor(self._row(place, name, stamp, "queued", priority, digest))

@@ -39,6 +39,8 @@ class Tally(msgspec.Struct, frozen=True):
     """Daemons that vanished with this job, in this boot, since it last made progress."""
     live_boot: str | None = None
     """The boot in which the job has left ``loading`` and is running; None while it is not."""
+    lost_boot: str | None = None
+    """The boot in which ``lost`` was counted."""
 
 
 def progressed(tally: Tally, cursor: int) -> Tally:
@@ -81,7 +83,8 @@ def daemon_vanished(tally: Tally, boot: str) -> tuple[Tally, Verdict]:
         return tally, "resume"
     if tally.live_boot != boot:
         return msgspec.structs.replace(tally, live_boot=None, lost=0), "resume"
-    counted = msgspec.structs.replace(tally, live_boot=None, lost=tally.lost + 1)
+    before = tally.lost if tally.lost_boot == boot else 0
+    counted = msgspec.structs.replace(tally, live_boot=None, lost=before + 1, lost_boot=boot)
     return counted, "park" if counted.lost >= VANISHINGS else "resume"
 
 

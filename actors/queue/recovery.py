@@ -56,6 +56,8 @@ class Recovery:
         self.obey_hands(adoption)
         self.clear_failed()
         self._remove_leftovers()
+        if self._book.store.created:
+            self._book.store.rebuilt()
 
     def finish_moves(self) -> None:
         """Do the renames that were announced by a row and not done; bury what was cancelled."""

@@ -15,6 +15,7 @@ JOB_COLUMNS = (
     "id", "file", "state", "priority", "place", "name", "seq", "rank", "origin", "sha256", "bytes", "mtime_ns",
     "samples", "refused", "submitted_at", "started_at", "finished_at", "interruptions", "last_error", "stats",
     "attempts", "failures", "progress", "progress_at_failure", "vanished", "lost", "live_boot",
+    "lost_boot",
 )  # fmt: skip
 HISTORY_COLUMNS = (
     "id", "file", "sha256", "outcome", "samples", "held_out", "refused", "tokens", "steps", "first_loss", "last_loss",
@@ -49,7 +50,7 @@ def job_row(job: Job) -> tuple[Any, ...]:
         micros(job.submitted_at), _optional(job.started_at), _optional(job.finished_at), job.interruptions,
         job.last_error, _NO_STATS_TEXT if job.stats is _NO_STATS else msgspec.json.encode(job.stats).decode(),
         tally.attempts, tally.failures, tally.progress, tally.progress_at_failure, tally.vanished, tally.lost,
-        tally.live_boot,
+        tally.live_boot, tally.lost_boot,
     )  # fmt: skip
 
 

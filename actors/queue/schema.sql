@@ -1,4 +1,4 @@
--- The queue's database. PRAGMA user_version counts the migrations: this file makes version 1.
+-- The queue's database. PRAGMA user_version counts the migrations: this file makes version 1, schema_2.sql the next.
 -- Times are microseconds since 1970 UTC. Partial indexes keep each question as cheap at a million rows as at ten.
 
 CREATE TABLE jobs (

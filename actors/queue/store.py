@@ -24,7 +24,9 @@ from supervisor.durable import Disk
 
 APPLICATION_ID = 0x53544F4B
 """``STOK``: what ``file`` and a careful reader of the header find."""
-MIGRATIONS: tuple[str, ...] = (importlib.resources.files(__package__).joinpath("schema.sql").read_text("utf-8"),)
+MIGRATIONS: tuple[str, ...] = tuple(
+    importlib.resources.files(__package__).joinpath(name).read_text("utf-8") for name in ("schema.sql", "schema_2.sql")
+)
 """Each script takes the database one ``user_version`` forward. Append only."""
 
 _STATES: tuple[State, ...] = (*OPEN_STATES, "failed", "done", "cancelled")
@@ -61,7 +63,7 @@ class Store:
     def __init__(self, path: Path, disk: Disk) -> None:
         self._disk = disk
         self.created = False
-        """True if there was no database: the caller then rebuilds it from the folders."""
+        """True if there was no database: the caller then rebuilds it from the folders, and says when it is done."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._open(path)
@@ -85,6 +87,12 @@ class Store:
         self._last_seq = max(self._greatest("seq", "queued", priority) for priority in PRIORITIES)
         self._last_seq = max([self._last_seq, *(job.seq for job in self.in_state("checking"))])
         self._last_rank = max(self._greatest("rank", state) for state in _BEGUN_STATES)
+
+    def rebuilt(self) -> None:
+        """What the folders hold has its rows: from now on a file without one was put there by people."""
+        with self.transaction():
+            self._db.execute("UPDATE gate SET rebuilding = 0")
+        self.created = False
 
     def close(self) -> None:
         """Fold the write-ahead log into the database and let go of it."""
@@ -294,14 +302,17 @@ class Store:
         (verdict,) = execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise Damaged(f"{path}: {verdict}")
-        self.created = version == 0
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        if version < len(MIGRATIONS):
             execute("BEGIN IMMEDIATE")
-            for statement in _statements(script):
+            for statement in _statements("".join(MIGRATIONS[version:])):
                 execute(statement)
+            if version == 0:
+                execute("UPDATE gate SET rebuilding = 1")
             execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            execute(f"PRAGMA user_version = {number}")
+            execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             self._disk.commit(self._db)
+        (rebuilding,) = execute("SELECT rebuilding FROM gate").fetchone()
+        self.created = bool(rebuilding)
 
     def _count_out(self, job: str) -> None:
         before = self._db.execute("SELECT state, priority FROM jobs WHERE id = ?", (job,)).fetchone()

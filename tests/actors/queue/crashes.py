@@ -34,6 +34,7 @@ from tests.actors.queue.homes import (
     cursor,
     elsewhere,
     entry,
+    first_book,
     get,
     in_memory,
     make_home,
@@ -217,6 +218,8 @@ def crash_everywhere(scenario: str) -> dict[str, int]:
             if scenario == "crossing":
                 for apart in (home.inbox, home.processing):
                     stack.enter_context(elsewhere(apart))
+            if scenario != "losing_sqlite":
+                first_book(home).store.close()
             code = in_child(partial(live, home, scenario, CrashingDisk(AnyStep(points))))
             assert code in (0, CRASHED), f"{scenario} failed at step {points}"
             texts = {text for text, paths in where(home).items() if not Path(paths[0]).name.startswith(".")}

@@ -81,6 +81,14 @@ def open_book(home: Home, disk: Disk | None = None) -> Book:
     return Book(Store(home.database, disk), Folders(home, disk), Ticking())
 
 
+def first_book(home: Home, disk: Disk | None = None) -> Book:
+    """Open the book of a home in which a daemon has started before."""
+    first = open_book(home)
+    recover(first)
+    first.store.close()
+    return open_book(home, disk)
+
+
 def recover(book: Book, boot: str = BOOT) -> list[str]:
     """Do what a new daemon does at its start; return what it says."""
     recovery = Recovery(book, book.folders.home, boot)

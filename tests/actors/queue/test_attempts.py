@@ -107,6 +107,13 @@ def test_another_boot_may_have_been_a_power_cut() -> None:
     assert (tally.lost, verdict) == (0, "resume")
 
 
+def test_three_in_two_boots_are_not_three_in_one() -> None:
+    tally, _ = daemon_vanished(running(Tally(), BOOT), BOOT)
+    tally, _ = daemon_vanished(running(tally, BOOT), BOOT)
+    tally, verdict = daemon_vanished(running(rested(tally), "boot-2"), "boot-2")
+    assert (tally.lost, verdict) == (1, "resume"), "the machine was restarted while the job rested"
+
+
 def test_a_newer_checkpoint_between_resets_the_daemons_too() -> None:
     tally, _ = daemon_vanished(running(Tally(), BOOT), BOOT)
     tally, _ = daemon_vanished(running(tally, BOOT), BOOT)

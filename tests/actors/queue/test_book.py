@@ -21,9 +21,9 @@ from tests.actors.queue.homes import (
     accept_all,
     accept_message,
     assert_agree,
+    first_book,
     get,
     make_home,
-    open_book,
     put,
     reopen,
     stats,
@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def book(home: Home) -> Book:
-    return open_book(home)
+    return first_book(home)
 
 
 def claim(book: Book) -> Job:

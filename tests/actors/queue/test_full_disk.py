@@ -39,6 +39,7 @@ from tests.actors.queue.homes import (
     accept_all,
     accept_message,
     assert_agree,
+    first_book,
     get,
     in_memory,
     make_home,
@@ -77,7 +78,7 @@ def test_a_disk_that_is_full_at_any_step_loses_and_doubles_nothing(scenario: str
         step += 1
         with in_memory() as root:
             disk = kind()
-            book = open_book(make_home(root), disk)
+            book = first_book(make_home(root), disk)
             disk.full_at = len(disk.steps) + step
             failed = not goes_through(book, scenario)
             disk.make_room()
@@ -312,7 +313,7 @@ def test_a_file_that_the_inbox_will_not_give_up_stays_there_and_hinders_nobody(h
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
             super().rename(source, target)
 
-    book = open_book(home, NotOurs())
+    book = first_book(home, NotOurs())
     theirs, ours = put(home, "theirs.jsonl", ROW), put(home, "ours.jsonl", ROW * 2)
     answers = accept_all(book, [accept_message(theirs), accept_message(ours)])
     assert [getattr(answer, "code", None) for answer in answers] == ["not_movable", None]

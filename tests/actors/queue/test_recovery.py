@@ -16,6 +16,7 @@ from protocol.home import Home
 from protocol.messages.common import Priority
 from protocol.records import Ledger, encode_record
 from supervisor.durable import Disk
+from supervisor.testing import FullDisk
 from tests.actors.queue.homes import (
     BOOT,
     ROW,
@@ -26,6 +27,7 @@ from tests.actors.queue.homes import (
     cursor,
     elsewhere,
     entry,
+    first_book,
     get,
     make_home,
     open_book,
@@ -46,7 +48,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def book(home: Home) -> Book:
-    return open_book(home)
+    return first_book(home)
 
 
 def claim(book: Book) -> Job:
@@ -389,6 +391,39 @@ def test_without_sqlite_the_ledger_tells_what_was_trained(home: Home, book: Book
     assert (again.id, again.tally.progress) == (held.id, 1), "its id and its cursor are known by its content"
     after.trained(again, stats(2))
     assert claim(after).file == "3.jsonl"
+
+
+def test_a_rebuild_that_died_half_way_is_gone_on_with(home: Home, book: Book) -> None:
+    """The rest is not taken for files that people added: the ledger still knows them by their content."""
+    jobs = [accept(book, f"{number}.jsonl") for number in range(4)]
+    write_checkpoint(home, 1, (), tuple(cursor(job, 1) for job in jobs))
+    lose_sqlite(book)
+    disk = FullDisk()
+    half = open_book(home, disk)
+    disk.full_at = len(disk.steps) + 4
+    with pytest.raises(OSError, match="No space left"):
+        recover(half)
+    assert 0 < half.store.counts().normal < 4
+    half.store.close()
+    after = open_book(home)
+    recover(after)
+    assert {job.id for job in after.store.listed()} == {job.id for job in jobs}
+    assert all(get(after, job.id).tally.progress == 1 for job in jobs)
+    after.store.close()
+    assert not open_book(home).store.created
+
+
+def test_without_sqlite_a_begun_file_is_known_again_however_large(
+    home: Home, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, fresh = accept(book, "begun.jsonl"), accept(book, "fresh.jsonl")
+    write_checkpoint(home, 1, (), (cursor(begun, 1),))
+    lose_sqlite(book)
+    monkeypatch.setattr("actors.queue.adoption.READ_AT_ONCE", 0)
+    after = open_book(home)
+    recover(after)
+    assert [(job.id, get(after, job.id).tally.progress) for job in after.store.listed()] == [(begun.id, 1)]
+    assert (home.inbox / "normal" / fresh.name).exists(), "what was not begun is validated anew"
 
 
 def test_without_sqlite_numbered_names_find_their_own_again(home: Home, book: Book) -> None:

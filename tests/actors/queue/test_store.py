@@ -42,6 +42,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_the_file_says_what_it_is_and_is_durable(tmp_path: Path, store: Store) -> None:
     assert store.created
+    store.rebuilt()
     store.close()
     with sqlite3.connect(tmp_path / "state.sqlite3") as raw:
         assert raw.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
@@ -66,7 +67,7 @@ def test_a_job_comes_back_as_it_was(store: Store) -> None:
         interruptions=3,
         last_error="no",
         stats=JobStats(samples=5, first_loss=1.5),
-        tally=Tally(1, 2, 3, 4, 5, 6, "boot"),
+        tally=Tally(1, 2, 3, 4, 5, 6, "boot", "another boot"),
     )
     with store.transaction():
         store.put(full)
@@ -233,4 +234,6 @@ def test_the_golden_database_of_version_1_still_opens(tmp_path: Path) -> None:
     assert store.gate()[0] is True
     listed = store.listed()
     assert listed[0].file == "waiting.jsonl"
+    assert [job.tally for job in store.in_state("queued")] == [Tally()], "what the first version did not know of"
     store.close()
+    assert Store(path, Disk()).counts().normal == 1, "and it has been brought up to date for good"
