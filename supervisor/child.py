@@ -57,9 +57,11 @@ def main(link: socket.socket, backend: Backend) -> NoReturn:
 
 def _exit(code: int) -> NoReturn:
     """End at once: a worker thread that hangs must not hold up a process whose actor has ended."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # also if the disk behind them is full
+        os._exit(code)
 
 
 class _Life(TaskIncarnation):
@@ -89,6 +91,7 @@ class _Child:
         self._decoder = FrameDecoder(wire.MAX_FRAME)
         self._ended = anyio.Event()
         self._life: _Life | None = None
+        self._told: Reason | None = None
         self._bodies = wire.Bodies(())
 
     async def run(self) -> None:
@@ -183,10 +186,13 @@ class _Child:
 
     def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         self._cell.phase = Phase.STOPPING
+        self._told = reason
         self._outbox.put(wire.Ending(wire.sendable(reason)))
         return False  # not in this process
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
+        if reason is not self._told:
+            self._outbox.put(wire.Worse(wire.sendable(reason)))
         self._ended.set()
 
 

@@ -71,6 +71,7 @@ class Host:
         In a forked child it returns at once, with the child's end of the link.
         """
         sys.excepthook = self._report_fault
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a mask is inherited, and would hide the ends of children
         custody.become_subreaper()
         custody.die_with_parent(self._daemon)  # for as long as imports keep this loop from noticing the end of file
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1):
@@ -110,6 +111,8 @@ class Host:
         except ConnectionResetError:  # the daemon died with a report of ours unread
             return None, None
         link = socket.socket(fileno=descriptors[0]) if descriptors else None
+        if link is not None:
+            link.set_inheritable(False)  # it came as it is over there; what the child execs must not keep it open
         return (_decode(data) if data else None), link
 
     def _configure(self, command: Configure) -> None:

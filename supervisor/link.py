@@ -28,7 +28,7 @@ from supervisor.link_traffic import Traffic
 from supervisor.liveness import Liveness
 from supervisor.mailbox import Mailbox, Phase
 from supervisor.outbox import Outbox
-from supervisor.reasons import Crash, Killed, Reason, StartFailed, crash_of, start_failure_of
+from supervisor.reasons import Crash, Killed, Reason, StartFailed, crash_of, is_clean, start_failure_of
 from supervisor.spec import ProcessStart
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class ProcessIncarnation:
         self._decoder = FrameDecoder(wire.MAX_FRAME)
         self._acked = False
         self._reason: Reason | None = None
+        self._announced: Reason | None = None
+        """What the process itself said first of its end."""
         self._gone = False
         """The process has ended, and been reported so: there is nothing to kill any more."""
         self._ended = False
@@ -161,7 +163,10 @@ class ProcessIncarnation:
             self._read_rest(link)
             if exited.left:
                 await anyio.to_thread.run_sync(custody.end_numbers, exited.left, HELD_LIMIT)
-            self._decide(_reason_of(exited))
+            how = _reason_of(exited)
+            self._decide(how)
+            if exited.status != 0 and self._reason is not None and is_clean(self._reason):
+                self._reason = how  # it had begun to end cleanly, and came to another end
         finally:
             self._outbox.close()
             self._outbox = None
@@ -236,9 +241,13 @@ class ProcessIncarnation:
                 if self._liveness is not None:
                     self._liveness.beat(phase, limit)
             case wire.Ending(reason=reason):
+                self._announced = reason
                 self._decide(reason)
                 if self._patience != "infinity":  # on_stop has yet to run
                     self._limit("exit", self._patience + EXIT_GRACE, self._kill_process)
+            case wire.Worse(reason=reason):
+                if self._reason is self._announced:
+                    self._reason = reason
             case wire.Summary(values=values):
                 self._summary = values
             case _:

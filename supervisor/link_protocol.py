@@ -103,6 +103,12 @@ class Ending(Frame, frozen=True):
     reason: Reason
 
 
+class Worse(Frame, frozen=True):
+    """The clean-up failed: this reason takes the place of the one in :class:`Ending`."""
+
+    reason: Reason
+
+
 class Publish(Frame, frozen=True):
     topic: str
     data: dict[str, Any]
@@ -207,7 +213,7 @@ class Settled(Frame, frozen=True):
 
 ToChild = Start | Deliver | GiveUp | Stop | Inject | Fail | WentDown | Settled
 ToDaemon = (
-    Acked | Taken | Beat | Ending | Publish | RequestShutdown | Summary | Watch | Unwatch | Link
+    Acked | Taken | Beat | Ending | Worse | Publish | RequestShutdown | Summary | Watch | Unwatch | Link
     | Lost | Cast | Call | Forget | Fail | Settled
 )  # fmt: skip
 

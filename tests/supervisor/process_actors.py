@@ -153,8 +153,11 @@ class Worker(Actor):
 
     mailbox = Mailbox(bound=64)
 
-    def __init__(self, greeting: str = "", stop_for: float = 0.0, start_for: float = 0.0, fail: str = "") -> None:
+    def __init__(
+        self, greeting: str = "", stop_for: float = 0.0, start_for: float = 0.0, fail: str = "", stop_fail: str = ""
+    ) -> None:
         self.greeting = greeting
+        self.stop_fail = stop_fail
         self.stop_for = stop_for
         self.start_for = start_for
         self.fail = fail
@@ -170,6 +173,8 @@ class Worker(Actor):
     async def on_stop(self, reason: Reason) -> None:
         self.context.publish("steps", {"stopped": str(reason)})
         await anyio.sleep(self.stop_for)
+        if self.stop_fail:
+            raise OSError(self.stop_fail)
 
     def summary(self) -> dict[str, object]:
         return {"numbers": len(self.numbers)}

@@ -26,7 +26,18 @@ from supervisor import (
     open_tree,
 )
 from supervisor.testing import EventLog
-from tests.supervisor.process_actors import Add, BeatFor, Block, Downs, Kill, Noted, StartGrandchild, Watch, WhoAreYou
+from tests.supervisor.process_actors import (
+    Add,
+    BeatFor,
+    Block,
+    Boom,
+    Downs,
+    Kill,
+    Noted,
+    StartGrandchild,
+    Watch,
+    WhoAreYou,
+)
 from tests.supervisor.processes import WORKER, next_life, process_child, runs, task_child, tree_of
 
 pytestmark = pytest.mark.anyio
@@ -154,6 +165,21 @@ async def test_a_child_that_stops_for_good_takes_its_host_along() -> None:
         assert not runs(who["parent"])
         await tree.supervisor("root").restart_child("Worker")
         assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 2
+
+
+async def test_a_mask_of_signals_is_not_inherited() -> None:
+    """A program that takes its signals in a thread of its own blocks them all; the host lives by SIGCHLD."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        async with tree_of(process_child()) as tree:
+            who = await tree.ref("Worker").call(WhoAreYou())
+            tree.ref("Worker").cast(Boom())
+            again = await next_life(tree.ref("Worker"), 1)
+            assert again["parent"] == who["parent"], "the host had noticed nothing, and was killed for it"
+            with open(f"/proc/{again['pid']}/status") as status:
+                assert "SigBlk:\t0000000000000000" in status.read()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def test_nothing_is_left_after_the_tree() -> None:

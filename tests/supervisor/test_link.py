@@ -214,6 +214,27 @@ async def test_stopping_finishes_the_message_in_hand_and_runs_on_stop() -> None:
                 await worker.call(Add(1, 1))
 
 
+async def test_a_failing_on_stop_makes_a_clean_end_a_crash() -> None:
+    async with tree_of(process_child(arguments={"stop_fail": "while cleaning up"}, restart="transient")) as tree:
+        worker, log = tree.ref("Worker"), EventLog(tree.stream)
+        worker.cast(Quit())
+        await next_life(worker, 1)
+        (report,) = log.topic("crashes")
+        assert (report["error"], report["will_restart"]) == ("OSError", True)
+        worker.cast(Boom("the first"))
+        await next_life(worker, 2)
+        assert log.topic("crashes")[-1]["error"] == "ValueError"
+        assert "OSError: while cleaning up" in log.topic("crashes")[-1]["traceback"]
+
+
+async def test_who_is_killed_in_the_middle_of_on_stop_did_not_end_cleanly() -> None:
+    async with tree_of(process_child(arguments={"stop_for": 60.0}, shutdown=0.2)) as tree:
+        log = EventLog(tree.stream)
+        await tree.supervisor("root").terminate_child("Worker")
+        assert log.read(event="exited", actor="Worker")[0]["reason"] == "killed by signal 9"
+        assert "State:" in log.read(event="overdue", actor="Worker")[0]["stack"]
+
+
 async def test_who_does_not_stop_in_time_is_killed() -> None:
     async with tree_of(process_child(shutdown=0.2)) as tree:
         pid = (await tree.ref("Worker").call(WhoAreYou()))["pid"]
