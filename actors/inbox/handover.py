@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from actors.inbox.settling import Named
 from actors.inbox.validation import Changed, Checked, Stamp, Unfit, check_file, why_refused
 from protocol.config import Config
+from protocol.inbox_names import Named
 from protocol.messages.queue import Accept, Refuse
 
 SUFFIX: Final = ".jsonl"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from actors.inbox.settling import is_hidden, shown
 from actors.inbox.validation import Stamp
+from protocol.inbox_names import is_hidden, shown
 
 
 @dataclass(slots=True)

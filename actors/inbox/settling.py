@@ -2,52 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from actors.inbox.validation import Stamp
-from protocol.messages.common import PRIORITIES, Priority
-
-UNFINISHED: Final = (".tmp", ".part", "~")
-"""Endings of names under which a producer writes before it renames."""
-
-_SUBMITTED: Final = re.compile(r"@([0-9A-Za-z]{26})-(high|normal|low)@(.+)", re.DOTALL)
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name belongs to its producer and is never touched."""
-    return name.startswith(".") or name.endswith(UNFINISHED)
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What the place and the name of a file in the inbox say."""
-
-    file: str
-    """The name that the user gave it; bytes that are not UTF-8 written as ``\\xNN``, so that it can be shown."""
-    priority: Priority
-    submit_id: str | None
-    """Set if ``submit`` put it there, which renames it into place when it is whole."""
-
-
-def read_name(path: PurePath) -> Named:
-    """Read a path relative to the inbox: ``@ID-PRIORITY@NAME``, or ``high/``, ``normal/``, ``low/`` as first folder."""
-    submitted = _SUBMITTED.fullmatch(path.name)
-    if submitted:
-        submit_id, priority, name = submitted.groups()
-    else:
-        submit_id, priority, name = None, path.parts[0] if len(path.parts) > 1 else "normal", path.name
-    line: Priority = next((known for known in PRIORITIES if known == priority), "normal")
-    return Named(shown(name), line, submit_id)
-
-
-def shown(name: str) -> str:
-    """Return a file name as text that any encoder takes: a byte that is not UTF-8 as ``\\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
 
 Key = TypeVar("Key")
 

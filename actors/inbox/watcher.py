@@ -20,10 +20,11 @@ from inotify_simple import INotify, flags
 from actors.board import Board
 from actors.inbox.handover import Candidate, Unread, judge
 from actors.inbox.scan import Found, scan
-from actors.inbox.settling import Settling, read_name
+from actors.inbox.settling import Settling
 from actors.inbox.validation import Stamp
 from actors.settings_store import ConfigStore
 from protocol.home import Home
+from protocol.inbox_names import read_name
 from protocol.messages.common import Done, Message, Trouble
 from protocol.messages.inbox import QuietScan, Rescan
 from protocol.messages.queue import Accept, Accepted, InboxCount, QuietReport, Refuse

@@ -1,8 +1,7 @@
 """Putting a file into the inbox so that it is there whole or not at all, under a name that carries an id.
 
-The name is ``@ID-PRIORITY@NAME``; the same id twice is one job. The file is written aside under a name that the inbox
-does not look at, made durable, and renamed. Killed before the rename: only the hidden file is left, and no job. Killed
-after it: the daemon takes the file in, now or at its next start.
+It is written aside under a name that the inbox does not look at, made durable, and renamed. Killed before the rename:
+only the hidden file is left, and no job. Killed after it: the daemon takes the file in, now or at its next start.
 """
 
 from __future__ import annotations
@@ -14,13 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from protocol.inbox_names import submitted_name
 from protocol.messages.common import Priority
 
-UNFINISHED = (".tmp", ".part", "~")
-"""Endings of names that the inbox leaves alone: a producer is still writing."""
-
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_NAME_LIMIT = 255
 _CHUNK = 1 << 20
 
 
@@ -32,30 +28,13 @@ def new_ids() -> Iterator[str]:
         yield "".join(_ALPHABET[last >> shift & 31] for shift in range(125, -1, -5))
 
 
-def inbox_name(name: str, id: str, priority: Priority) -> str:
-    """Return the name in the inbox; a long one loses the end of its stem, so that a hidden copy of it still fits."""
-    prefix = f"@{id}-{priority}@"
-    room = _NAME_LIMIT - len(os.fsencode(f".{prefix}.tmp"))
-    raw = os.fsencode(name)
-    if len(raw) > room:
-        suffix = os.fsencode(Path(name).suffix)[:room]
-        # A character cut in two is dropped; bytes that were never UTF-8 stay as they are.
-        stem = (
-            raw[: room - len(suffix)]
-            .decode("utf-8", "surrogateescape")
-            .rstrip("".join(map(chr, range(0xDC80, 0xDD00))))
-        )
-        return prefix + stem + os.fsdecode(suffix)
-    return prefix + name
-
-
 def put(source: Path, inbox: Path, id: str, priority: Priority) -> Path:
     """Copy a file into the inbox, durably, and return its path there.
 
     Raises:
         OSError: it cannot be read, or not written; nothing is left behind.
     """
-    target = inbox / inbox_name(source.name, id, priority)
+    target = inbox / submitted_name(source.name, id, priority)
     aside = inbox / f".{target.name}.tmp"
     try:
         with source.open("rb") as original, aside.open("xb") as copy:

@@ -1,18 +1,13 @@
-"""When a file has stood still for long enough, and what its name says."""
+"""When a file has stood still for long enough."""
 
 from __future__ import annotations
-
-import os
-from pathlib import PurePath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from actors.inbox.settling import Settling, is_hidden, read_name
+from actors.inbox.settling import Settling
 from actors.inbox.validation import Stamp
-
-ID = "01jdh2x9a7k3c5e8f0g1h2j3k4"
 
 
 def stamp(size: int = 1, mtime_ns: int = 1, inode: int = 1) -> Stamp:
@@ -71,39 +66,3 @@ def test_a_file_is_never_ready_sooner_than_its_last_change_allows(looks: list[tu
             changed_at, version = now, version + 1
         ready = settling.look(now, {"a": (stamp(mtime_ns=version), 2.0)}).ready
         assert bool(ready) == (changed_at + 2.0 - now <= 0)
-
-
-@pytest.mark.parametrize("name", [".a.jsonl", "a.jsonl.tmp", "a.part", "a.jsonl~", ".git", f".@{ID}-high@a.jsonl.tmp"])
-def test_names_of_unfinished_files_are_left_alone(name: str) -> None:
-    assert is_hidden(name)
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.tmp.jsonl", "a~2.jsonl", "part.jsonl", f"@{ID}-high@a.jsonl"])
-def test_other_names_are_taken(name: str) -> None:
-    assert not is_hidden(name)
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("a.jsonl", ("a.jsonl", "normal", None)),
-        ("high/a.jsonl", ("a.jsonl", "high", None)),
-        ("low/deep/er/a.jsonl", ("a.jsonl", "low", None)),
-        ("other/high/a.jsonl", ("a.jsonl", "normal", None)),
-        ("high", ("high", "normal", None)),
-        (f"@{ID}-high@a.jsonl", ("a.jsonl", "high", ID)),
-        (f"low/@{ID}-normal@a.jsonl", ("a.jsonl", "normal", ID)),
-        (f"@{ID}-high@@x-low@b.jsonl", ("@x-low@b.jsonl", "high", ID)),
-        (f"@{ID[1:]}-high@a.jsonl", (f"@{ID[1:]}-high@a.jsonl", "normal", None)),
-        (f"@{ID}-urgent@a.jsonl", (f"@{ID}-urgent@a.jsonl", "normal", None)),
-        (f"@{ID}-high@", (f"@{ID}-high@", "normal", None)),
-        (f"@{ID}-high@a\nb.jsonl", ("a\nb.jsonl", "high", ID)),
-    ],
-)
-def test_place_and_name_say_priority_and_id(path: str, expected: tuple[str, str, str | None]) -> None:
-    named = read_name(PurePath(path))
-    assert (named.file, named.priority, named.submit_id) == expected
-
-
-def test_a_name_that_is_not_utf8_is_shown_with_its_bytes() -> None:
-    assert read_name(PurePath(os.fsdecode(b"caf\xe9.jsonl"))).file == "caf\\xe9.jsonl"

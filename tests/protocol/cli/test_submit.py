@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.cli.inbox_copy import inbox_name, new_ids, put
+from protocol.cli.inbox_copy import new_ids, put
 from protocol.home import Home
 from tests.protocol.cli.conftest import Run
 
@@ -113,18 +113,6 @@ def test_a_copy_that_fails_leaves_nothing(home: Home, tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         put(tmp_path, home.inbox, "0" * 26, "low")
     assert list(home.inbox.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "name", ["x" * 250 + ".jsonl", "ä" * 120 + ".jsonl", "." + "y" * 254, os.fsdecode(b"\xff" * 250)]
-)
-def test_a_long_name_is_cut_to_what_a_folder_takes(home: Home, name: str) -> None:
-    id = "0" * 26
-    cut = inbox_name(name, id, "normal")
-    (home.inbox / f".{cut}.tmp").touch()
-    assert cut.startswith(f"@{id}-normal@")
-    assert not name.endswith(".jsonl") or cut.endswith(".jsonl")
-    assert cut.partition("@normal@")[2][:3] in name
 
 
 def test_ids_rise_also_within_a_millisecond() -> None:
