@@ -66,8 +66,8 @@ class EchoLearner:
     def encoder(self, training: TrainingSection) -> EchoEncoder:
         return EchoEncoder()
 
-    def begin_job(self, training: TrainingSection) -> str | None:
-        return None
+    def begin_job(self, training: TrainingSection) -> list[str]:
+        return []
 
     def step(
         self, rows: Sequence[Encoded], number: int, training: TrainingSection, beat: Callable[[], None]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from protocol.config import Config
 from protocol.home import Home
 from protocol.records import MANIFEST, NewerFormat, Unreadable, VersionManifest, read_record
@@ -51,6 +53,28 @@ def open_settings(options: argparse.Namespace) -> Opened:
     except ConfigError as error:
         raise Refused(str(error)) from error
     return Opened(loaded.config, Home(options.home.absolute() if options.home is not None else loaded.home))
+
+
+def as_trained(opened: Opened) -> Opened:
+    """Return the settings with ``training.max_length`` as this model has positions for.
+
+    Raises:
+        Refused: there is no such folder or hub model.
+    """
+    from transformers import AutoConfig, PreTrainedConfig
+
+    from actors.trainer.model import longest_row
+    from actors.trainer.tiny import POSITIONS
+
+    config = opened.config
+    found: Any = PreTrainedConfig(max_position_embeddings=POSITIONS)
+    if config.model.source != "tiny":
+        try:
+            found = AutoConfig.from_pretrained(config.model.source, trust_remote_code=config.model.trust_remote_code)
+        except (OSError, ValueError) as error:
+            raise Refused(f"model.source = {config.model.source!r}: {error}") from error
+    training = msgspec.structs.replace(config.training, max_length=longest_row(found, config.training))
+    return Opened(msgspec.structs.replace(config, training=training), opened.home)
 
 
 def open_tokenizer(opened: Opened) -> Any:

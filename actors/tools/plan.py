@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.tools.opening import FAILED, Opened, Refused, add_options, open_settings, open_tokenizer, told
+from actors.tools.opening import FAILED, Opened, Refused, add_options, as_trained, open_settings, open_tokenizer, told
 from actors.tools.shape import ShapedModel, Sizes
 from actors.tools.speed import Speed, speed_of
 from actors.tools.survey import Reader, Sample, Survey
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
     add_options(parser)
     options = parser.parse_args(arguments)
     with told():
-        opened = open_settings(options)
+        opened = as_trained(open_settings(options))
         plan = make_plan(opened, options.file)
         print(json.dumps(plan.as_json(), indent=1)) if options.json else show(plan, opened.config)
     return 0 if plan.fits and (plan.file is None or plan.file.refusal is None) else FAILED

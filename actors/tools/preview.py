@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.tools.opening import FAILED, add_options, open_settings, open_tokenizer, told
+from actors.tools.opening import FAILED, add_options, as_trained, open_settings, open_tokenizer, told
 from actors.tools.survey import Reader, Sample, Survey
 from protocol.cli.paint import clean, colours, count, paint
 
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     add_options(parser)
     options = parser.parse_args(arguments)
     with told():
-        opened = open_settings(options)
+        opened = as_trained(open_settings(options))
         tokenizer = open_tokenizer(opened)
         survey, samples = Reader(opened.config, tokenizer).read(options.file, options.rows)
         if options.json:

@@ -35,9 +35,8 @@ def add_adapter(model: Any, training: TrainingSection) -> Any:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "`is_gradient_checkpointing`", FutureWarning
-        )  # peft asks, nobody else can help
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft asks, nobody can help
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # peft sets it right itself
         return get_peft_model(model, config)
 
 

@@ -76,8 +76,8 @@ class Learner(Protocol):
     def encoder(self, training: TrainingSection) -> RowEncoder:
         """Return what makes tokens of a job's rows."""
 
-    def begin_job(self, training: TrainingSection) -> str | None:
-        """Take over the settings of the job that is trained next. Return which one cannot be kept and why, or None."""
+    def begin_job(self, training: TrainingSection) -> list[str]:
+        """Take over the settings of the job that is trained next. Return which of them cannot be kept, and why."""
 
     def step(
         self, rows: Sequence[Encoded], number: int, training: TrainingSection, beat: Callable[[], None]

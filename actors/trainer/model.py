@@ -68,6 +68,15 @@ def pick_device(wanted: str) -> torch.device:
     return accelerator if accelerator is not None else torch.device("cpu")
 
 
+def longest_row(settings: Any, training: TrainingSection) -> int:
+    """Return how many tokens a row may have: ``training.max_length``, but no more than the model has positions for.
+
+    ``settings``: the model's configuration.
+    """
+    positions = getattr(settings.get_text_config(), "max_position_embeddings", None)
+    return min(training.max_length, positions) if positions else training.max_length
+
+
 def load_source(settings: ModelSection, seed: int) -> Source:
     """Make or read the model that ``model.source`` names.
 

@@ -219,7 +219,7 @@ class Session:
     def _train(self, job: Job, payload: Payload, learner: Learner, lineage: Lineage) -> None:
         """Make the job's optimizer steps, with checkpoints and versions as they fall due."""
         training, name = job.settings.training, job.claimed.id
-        if (unkept := learner.begin_job(training)) is not None:
+        for unkept in learner.begin_job(training):
             lineage.note(unkept)
         self._report.begin(job)
         self._report.enter(job.claimed, "training")

@@ -15,7 +15,7 @@ from actors.trainer.data import micro_batches
 from actors.trainer.engine import Encoded, Groups, StepResult, Unlike, WrongShape
 from actors.trainer.loss import summed_loss
 from actors.trainer.masks import Encoder
-from actors.trainer.model import Source, pick_device, save_model, settle
+from actors.trainer.model import Source, longest_row, pick_device, save_model, settle
 from actors.trainer.optimizer import learning_rate, make_optimizer, moments, restore_moments, set_hyperparameters
 from actors.trainer.packing import Unpackable, check_isolation, packs
 from protocol.config import Config, TrainingSection
@@ -53,15 +53,18 @@ class TorchLearner:
         self.model.train()
 
     def encoder(self, training: TrainingSection) -> Encoder:
-        return Encoder(self.tokenizer, training.max_length)
+        return Encoder(self.tokenizer, longest_row(self.model.config, training))
 
-    def begin_job(self, training: TrainingSection) -> str | None:
+    def begin_job(self, training: TrainingSection) -> list[str]:
         problem = self._unpackable(training) if training.packing else None
         self._packs = training.packing and problem is None
         if self.method == "lora":
             adapter.set_dropout(self.model, training.dropout)
         self.model.train()
-        return f"training.packing is left off: {problem}" if problem is not None else None
+        unkept = [f"training.packing is left off: {problem}"] if problem is not None else []
+        if (longest := longest_row(self.model.config, training)) < training.max_length:
+            unkept.append(f"training.max_length is {longest}: the model has no more positions")
+        return unkept
 
     def step(
         self, rows: Sequence[Encoded], number: int, training: TrainingSection, beat: Callable[[], None]
@@ -151,7 +154,7 @@ class TorchLearner:
         """Say why this model cannot be trained on packed rows, or None if it can."""
         try:
             with rng.undisturbed():
-                check_isolation(self.model, self.device, training.max_length)
+                check_isolation(self.model, self.device, longest_row(self.model.config, training))
         except Unpackable as error:
             return str(error)
         return None

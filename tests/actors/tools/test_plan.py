@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from transformers import GPT2Config
 
 from actors.inbox.rows import TextRow
 from actors.tools import plan, speed, verdict
-from actors.tools.opening import Opened, Refused, open_tokenizer
+from actors.tools.opening import Opened, Refused, as_trained, open_tokenizer
 from actors.tools.shape import ShapedModel
 from actors.tools.survey import Reader
 from actors.trainer.checkpoint import CheckpointStore
@@ -232,6 +233,17 @@ def test_speed_is_measured_on_full_steps(tokenizer: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(TorchLearner, "step", counted)
     found = speed.speed_of(TINY, tokenizer, ShapedModel(TINY, tokenizer).sizes, [Encoded([1, 2], [True] * 2)], True)
     assert found.measured and seen == [128] * speed.STEPS
+
+
+def test_rows_are_no_longer_than_the_model_has_positions(tmp_path: Path) -> None:
+    GPT2Config(n_positions=16).save_pretrained(tmp_path / "model")
+    config = with_training(max_length=64)
+    home = Home(tmp_path)
+    of_folder = msgspec.structs.replace(config, model=ModelSection(source=str(tmp_path / "model")))
+    assert as_trained(Opened(of_folder, home)).config.training.max_length == 16
+    assert as_trained(Opened(config, home)).config.training.max_length == 64
+    longest = with_training(max_length=1 << 20)
+    assert as_trained(Opened(longest, home)).config.training.max_length == 4096
 
 
 def test_the_tokenizer_is_the_homes_own_once_it_has_a_model(tmp_path: Path, tokenizer: Any) -> None:

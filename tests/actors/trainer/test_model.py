@@ -7,8 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from actors.inbox.rows import TextRow
 from actors.trainer import model
+from actors.trainer.engine import Encoded
+from actors.trainer.tiny import tiny_tokenizer
+from actors.trainer.torch_learner import TorchLearner
 from tests.actors.trainer.fake_port import settings
 
 KERNELS = ("flash", "mem_efficient", "cudnn")
@@ -56,3 +61,19 @@ def test_nothing_is_forced_where_it_is_not_asked(flags: None, monkeypatch: pytes
     assert enabled() == before
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_rows_are_cut_to_the_positions_that_a_model_has(method: str) -> None:
+    """GPT-2 has a vector for each position, and fails at the first one too many."""
+    tokenizer = tiny_tokenizer(512)
+    net = GPT2LMHeadModel(GPT2Config(vocab_size=512, n_positions=16, n_embd=32, n_layer=2, n_head=2))
+    config = settings(method=method, max_length=64)
+    learner = TorchLearner(model.Source(net, tokenizer), config)
+    assert learner.begin_job(config.training) == ["training.max_length is 16: the model has no more positions"]
+    row = learner.encoder(config.training).encode(TextRow("many words " * 20))
+    assert len(row.ids) == 16
+    learner.step([row, Encoded([1, 2, 3], [True] * 3)], 0, config.training, lambda: None)
+    short = settings(method=method, max_length=8).training
+    assert learner.begin_job(short) == []
+    assert len(learner.encoder(short).encode(TextRow("many words " * 20)).ids) == 8
