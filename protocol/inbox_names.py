@@ -47,7 +47,7 @@ def read_name(path: PurePath) -> Named:
     else:
         submit_id, priority, name = None, path.parts[0] if len(path.parts) > 1 else "normal", path.name
     line: Priority = next((known for known in PRIORITIES if known == priority), "normal")
-    return Named(shown(name), line, submit_id)
+    return Named(printable(name), line, submit_id)
 
 
 def submitted_name(name: str, id: str, priority: Priority) -> str:
@@ -64,6 +64,6 @@ def submitted_name(name: str, id: str, priority: Priority) -> str:
     return prefix + stem + os.fsdecode(suffix)
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """Return a file name as text that any encoder takes: a byte that is not UTF-8 as ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

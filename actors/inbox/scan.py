@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.inbox.validation import Stamp
-from protocol.inbox_names import is_hidden, shown
+from protocol.inbox_names import is_hidden, printable
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ def scan(inbox: Path, watch: Callable[[Path], None]) -> Found:
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # moved away or replaced since the folder was listed
                 except OSError as error:
-                    found.troubles.append(f"{shown(entry.path)} cannot be read: {error.strerror}")
+                    found.troubles.append(f"{printable(entry.path)} cannot be read: {error.strerror}")
     return found
 
 
@@ -60,4 +60,6 @@ def _watch(folder: Path, watch: Callable[[Path], None], found: Found) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        found.troubles.append(f"{shown(str(folder))} cannot be watched, files in it are found late: {error.strerror}")
+        found.troubles.append(
+            f"{printable(str(folder))} cannot be watched, files in it are found late: {error.strerror}"
+        )

@@ -11,9 +11,10 @@ import msgspec
 
 from actors.queue.attempts import Tally
 from actors.queue.book import Book
-from actors.queue.folders import ErrorReport, fitting, original, printable
-from actors.queue.ids import new_id
+from actors.queue.folders import ErrorReport, fitting, original
 from actors.queue.job import Job, Place, Stamp, State
+from protocol.ids import new_id
+from protocol.inbox_names import printable
 from protocol.messages.common import Priority
 from protocol.records import Ledger
 

@@ -14,9 +14,10 @@ import msgspec
 from actors.queue import attempts
 from actors.queue.attempts import Tally, Verdict
 from actors.queue.folders import ErrorReport, fitting
-from actors.queue.ids import new_id
 from actors.queue.job import Job, Place, Stamp
 from actors.queue.shelf import Shelf
+from protocol.ids import new_id
+from protocol.inbox_names import submitted_name
 from protocol.messages.common import BadLine, Priority
 from protocol.messages.queue import HistoryEntry, JobStats
 
@@ -325,7 +326,7 @@ class Book(Shelf):
                 started_at=None,
                 interruptions=0,
             )
-        after = msgspec.structs.replace(after, name=inbox_name(after))
+        after = msgspec.structs.replace(after, name=submitted_name(fitting(after.file), after.id, after.priority))
         with self.store.transaction():
             if entry is not None:
                 self.store.forget(job.id)
@@ -335,8 +336,3 @@ class Book(Shelf):
             self.tell("cancelled", job, why, entry)
         self.tell("rechecked", after, why)
         return self.carry(after, source)
-
-
-def inbox_name(job: Job) -> str:
-    """Return the name under which InboxWatcher knows a file in the inbox as the payload of this job."""
-    return f"@{job.id}-{job.priority}@{fitting(job.file)}"

@@ -19,6 +19,7 @@ import msgspec
 
 from actors.queue.job import PLACES, Place, Stamp
 from protocol.home import Home
+from protocol.inbox_names import printable
 from protocol.messages.common import Priority
 from supervisor.durable import Disk
 
@@ -44,11 +45,6 @@ class ErrorReport(msgspec.Struct, frozen=True):
     lines: list[int]
     """Numbers of the lines to blame, from 1; empty if none in particular."""
     traceback: str | None
-
-
-def printable(name: str) -> str:
-    """Return a file's name as text that can be encoded anywhere; what is not UTF-8 in it becomes ``\\xNN``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def fitting(name: str) -> str:

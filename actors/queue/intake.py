@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from actors.queue.book import Book
-from actors.queue.folders import printable
-from actors.queue.ids import new_id
 from actors.queue.job import Job, Place, Stamp
+from protocol.ids import new_id
+from protocol.inbox_names import printable
 from protocol.messages.queue import Accept, Accepted, HistoryEntry, Refuse
 from supervisor import Refused
 

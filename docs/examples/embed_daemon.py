@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from actors.daemon import open_daemon
-from protocol.cli.inbox_copy import new_ids, put
+from protocol.cli.inbox_copy import put
 from protocol.config import Config, DiskSection, HttpSection
+from protocol.ids import new_ids
 from protocol.messages.queue import HistoryEntry, WaitAccepted, WaitFinished
 from supervisor import EventStream
 

@@ -7,25 +7,13 @@ only the hidden file is left, and no job. Killed after it: the daemon takes the 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.inbox_names import submitted_name
 from protocol.messages.common import Priority
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _CHUNK = 1 << 20
-
-
-def new_ids() -> Iterator[str]:
-    """Yield fresh ids: ULIDs (https://github.com/ulid/spec) in lower case, each greater than the one before it."""
-    last = 0
-    while True:
-        last = max(last + 1, time.time_ns() // 1_000_000 << 80 | secrets.randbits(80))
-        yield "".join(_ALPHABET[last >> shift & 31] for shift in range(125, -1, -5))
 
 
 def put(source: Path, inbox: Path, id: str, priority: Priority) -> Path:

@@ -17,11 +17,12 @@ import msgspec
 
 from protocol.cli.errors_file import bad_lines, error_file
 from protocol.cli.failure import FAILED, NO_DAEMON, CommandFailed
-from protocol.cli.inbox_copy import new_ids, put
+from protocol.cli.inbox_copy import put
 from protocol.cli.paint import clean, count, paint
 from protocol.cli.place import Place
 from protocol.cli.talk import connected, home_of, place_of, print_record, say, wait_for
 from protocol.home import Home
+from protocol.ids import new_ids
 from protocol.inbox_names import UNFINISHED
 from protocol.messages.common import PRIORITIES
 from protocol.messages.queue import Accepted, HistoryEntry, WaitAccepted, WaitFinished

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from protocol.cli.inbox_copy import new_ids, put
+from protocol.cli.inbox_copy import put
 from protocol.home import Home
+from protocol.ids import new_ids
 from tests.protocol.cli.conftest import Run
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from protocol.cli import commands, talk
 from protocol.cli.failure import NO_DAEMON, CommandFailed
-from protocol.cli.inbox_copy import new_ids, put
+from protocol.cli.inbox_copy import put
 from protocol.cli.place import Place
 from protocol.home import Home
+from protocol.ids import new_ids
 from protocol.messages.queue import GetJob, WaitAccepted
 from tests.protocol.cli.conftest import environment
 
