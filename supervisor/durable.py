@@ -58,8 +58,12 @@ class Disk:
                 temporary.unlink()
             raise
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, source: Path, target: Path, *, sync: bool = True) -> None:
         """Move a file or folder to a name that must be free; across file systems by a synced copy (files only).
+
+        Args:
+            sync: False leaves it to the caller to make many moves durable at once, by :meth:`sync_folder` of each
+                folder concerned, that of the targets first.
 
         Raises:
             FileExistsError: something is already there; nothing was changed.
@@ -71,7 +75,8 @@ class Disk:
                 raise
             self._move_across(source, target)
             return
-        self._sync_both(source, target)
+        if sync:
+            self._sync_both(source, target)
 
     def rename_over(self, source: Path, target: Path) -> None:
         """Move a file or folder, replacing what is there."""

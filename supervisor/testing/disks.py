@@ -27,8 +27,8 @@ class _SteppingDisk(Disk):
     def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
         self._step("write", path, lambda: super(_SteppingDisk, self).write(path, data, mode))
 
-    def rename(self, source: Path, target: Path) -> None:
-        self._step("rename", target, lambda: super(_SteppingDisk, self).rename(source, target))
+    def rename(self, source: Path, target: Path, *, sync: bool = True) -> None:
+        self._step("rename", target, lambda: super(_SteppingDisk, self).rename(source, target, sync=sync))
 
     def rename_over(self, source: Path, target: Path) -> None:
         self._step("rename_over", target, lambda: super(_SteppingDisk, self).rename_over(source, target))

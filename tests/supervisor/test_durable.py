@@ -101,6 +101,14 @@ def test_rename_syncs_both_folders_the_new_name_first(tmp_path: Path, synced: li
     assert synced == [tmp_path / "to", tmp_path / "from", tmp_path / "from", tmp_path / "to"]
 
 
+def test_the_syncs_of_many_renames_can_be_left_to_the_caller(tmp_path: Path, synced: list[Path]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"x")
+        Disk().rename(tmp_path / name, tmp_path / f"{name}-moved", sync=False)
+    assert synced == []
+    assert sorted(os.listdir(tmp_path)) == ["one-moved", "two-moved"]
+
+
 def test_rename_across_file_systems_copies(tmp_path: Path, synced: list[Path]) -> None:
     other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
