@@ -119,6 +119,7 @@ class DiskMonitor(Actor):
     @on(ConfigChanged)
     async def _config_changed(self, message: ConfigChanged) -> None:
         self._look()
+        self._look_soon()  # by the new period
 
     @on(CheckpointCost)
     async def _checkpoint_cost(self, message: CheckpointCost) -> None:

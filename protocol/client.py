@@ -85,7 +85,7 @@ class Client:
         return outcome(again.exchange(id, data, deadline), message)
 
     def cast(self, to: str, message: Message) -> None:
-        """Send a message to an actor without waiting for anything."""
+        """Send a message to an actor without waiting for an answer."""
         connection = self._connected()
         connection.send(connection.dialogue.cast(to, message))
 

@@ -62,7 +62,7 @@ class DaemonSection(Section, frozen=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], mark("live")] = "info"
     log_bytes: Annotated[int, size("restart", ge=64 * 1024)] = 16 << 20
     """Size at which the log is rotated; five old ones are kept."""
-    stop_within: Annotated[float, duration("live", gt=0)] = 600
+    stop_within: Annotated[float, duration("restart", gt=0)] = 600
     """How long a gentle stop may take before what is left is killed and the daemon exits 70."""
 
 

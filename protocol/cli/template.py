@@ -20,7 +20,7 @@ TEMPLATE = """\
 #backend = "asyncio"          # (restart)  or "trio"
 #log_level = "info"           # (live)     debug, info, warning or error
 #log_bytes = "16MiB"          # (restart)  size at which the log is rotated; five old ones are kept
-#stop_within = "10m"          # (live)     how long a gentle stop may take before the rest is killed
+#stop_within = "10m"          # (restart)  how long a gentle stop may take before the rest is killed
 
 [inbox]
 #settle = "2s"                # (live)     a file is touched when size and time have stood still for so long

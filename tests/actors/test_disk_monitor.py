@@ -70,7 +70,7 @@ class Room:
         self.disk.bytes = count
         await self.clock.advance(SETTINGS.every)
 
-    def configure(self, **changes: int) -> None:
+    def configure(self, **changes: float) -> None:
         values = {name: getattr(SETTINGS, name) for name in SETTINGS.__struct_fields__} | changes
         self.store.current = Config(disk=DiskSection(**values))
         self.store.revision += 1
@@ -134,6 +134,16 @@ async def test_a_lowered_floor_counts_at_once_without_the_margin(tmp_path: Path)
         the.monitor.cast(ConfigChanged(the.store.current, the.store.revision))
         await settle()
         assert the.told[-1] is None
+
+
+async def test_a_shorter_period_counts_from_the_moment_it_is_announced(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        the.configure(every=SETTINGS.every / 10)
+        the.monitor.cast(ConfigChanged(the.store.current, the.store.revision))
+        await settle()
+        the.disk.bytes = 99 * MIB
+        await the.clock.advance(SETTINGS.every / 10)
+        assert the.told[-1] == "disk: 99.0 MiB free, 100 MiB needed"
 
 
 async def test_a_raised_floor_counts_at_the_next_measurement_even_unannounced(tmp_path: Path) -> None:
