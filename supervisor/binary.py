@@ -25,7 +25,7 @@ from supervisor.host_protocol import Backend
 from supervisor.hosting import kill_descendants
 from supervisor.notify import Notifier
 from supervisor.spec import SupervisorSpec
-from supervisor.stacks import dump_tasks, dump_threads
+from supervisor.stacks import dump_tasks, dump_threads, say
 from supervisor.tree import Tree, open_tree
 
 DEFAULT_APPLICATION = "actors.daemon:tree"
@@ -47,6 +47,7 @@ usage: python -P -m supervisor [--app MODULE:FUNCTION] [--backend asyncio|trio] 
 
 Run the tree that FUNCTION(boot) returns, until it ends. The default application is actors.daemon:tree.
 The first SIGTERM or SIGINT stops it gently, the second at once, the third without another thought.
+SIGUSR1 shows what every thread and task is doing; SIGQUIT what every thread is, also while the event loop is blocked.
 """
 
 Application = Callable[[Boot], SupervisorSpec]
@@ -71,8 +72,10 @@ class Binary:
         for number in (*_DELIVERED, signal.SIGUSR1):
             signal.signal(number, self._on_signal)
         faulthandler.enable()
-        faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_DELIVERED, signal.SIGUSR1])
+        # For an event loop that is blocked. Not chained to a handler of ours: then it would interrupt itself, and a few
+        # signals in quick succession would overflow its stack and end the process.
+        faulthandler.register(signal.SIGQUIT, all_threads=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_DELIVERED, signal.SIGUSR1, signal.SIGQUIT])
 
     def run(self, application: Application) -> int:
         """Run until the tree has ended and return the exit code."""
@@ -104,16 +107,18 @@ class Binary:
         except TreeStartFailed as failed:
             return _complain(f"the tree did not start: {failed}", EXIT_FAILED)
         except StopIncomplete as incomplete:
-            os.write(2, f"stokehold: {incomplete}\n".encode(errors="replace"))
+            say(f"stokehold: {incomplete}\n")
             self._stuck()
 
     async def _read_signals(self) -> None:
         while True:
             await anyio.wait_readable(self._wake_out)
-            for number in os.read(self._wake_out, 64):
-                if number == signal.SIGUSR1:
-                    dump_tasks()
-                elif number in _STOPS:
+            numbers = os.read(self._wake_out, 64)
+            if signal.SIGUSR1 in numbers:
+                dump_threads()
+                dump_tasks()
+            for number in numbers.replace(bytes([signal.SIGUSR1]), b""):
+                if number in _STOPS:
                     self._stop_gently(number)
                 else:
                     self._boot.deliver(number)
@@ -149,7 +154,7 @@ class Binary:
             if self._boot.stop_count > 2:
                 os._exit(128 + number)
             if self._boot.stop_count == 2:
-                os.write(2, b"stokehold: second signal, ending at once\n")
+                say("stokehold: second signal, ending at once\n")
                 kill_descendants()
                 os._exit(128 + number)
         try:
@@ -158,14 +163,14 @@ class Binary:
             return  # thousands of signals are waiting to be read: one more or less says nothing new
 
     def _stuck(self) -> NoReturn:
-        os.write(2, b"stokehold: the stop has taken too long; these are the stacks\n")
+        say("stokehold: the stop has taken too long; these are the stacks\n")
         dump_threads()
         kill_descendants()
         os._exit(EXIT_STUCK)
 
 
 def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"stokehold: {' '.join(message.split())}\n")
+    say(f"stokehold: {' '.join(message.split())}\n")
     return code
 
 

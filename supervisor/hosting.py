@@ -313,10 +313,11 @@ def kill_descendants() -> None:
 
     The hosts themselves are left: this process is about to exit, and they finish what was missed at the end of file.
     """
-    for host in tuple(_living):
-        if host.pid is not None:
-            for pid in custody.descendants(host.pid):
-                custody.send(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # no descriptor is left to find them with
+        for host in tuple(_living):
+            if host.pid is not None:
+                for pid in custody.descendants(host.pid):
+                    custody.send(pid, signal.SIGKILL)
 
 
 def _let_go() -> None:

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
+import select
 import traceback
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 import anyio
 
-
-def dump_threads(fd: int = 2) -> None:
-    """Write the stack of every thread to a descriptor. Works in a signal handler and from any thread."""
-    faulthandler.dump_traceback(file=fd, all_threads=True)
+PATIENCE = 0.2
+"""Seconds to wait for a reader of standard error that has fallen behind. What it then does not take is lost."""
 
 
-def dump_tasks(fd: int = 2) -> None:
-    """Write the stack of every task of the running event loop to a descriptor."""
+def say(text: str) -> None:
+    """Write to standard error, whatever has become of it. Works in a signal handler.
+
+    A stop must not be held up because the disk behind it is full, or nobody reads the pipe any more.
+    """
+    rest = memoryview(text.encode(errors="replace"))
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    with contextlib.suppress(OSError):
+        while rest and poll.poll(PATIENCE * 1000):
+            rest = rest[os.write(2, rest[: select.PIPE_BUF]) :]  # so much at once never blocks
+
+
+def dump_threads() -> None:
+    """Write the stack of every thread to standard error. Works in a signal handler and from any thread."""
+    with contextlib.suppress(OSError), os.fdopen(os.memfd_create("stacks"), "rb") as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        say(file.read().decode(errors="replace"))
+
+
+def dump_tasks() -> None:
+    """Write the stack of every task of the running event loop to standard error."""
     text = "\n".join(
         f"Task {task.name!r}:\n{''.join(traceback.StackSummary.from_list(_frames(task.coro)).format())}"
         for task in anyio.get_running_tasks()
     )
-    os.write(fd, text.encode(errors="replace"))
+    say(text)
 
 
 def _frames(awaited: Any) -> list[traceback.FrameSummary]:

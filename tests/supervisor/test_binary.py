@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Program:
         self.errors = folder / "errors"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **popen.pop("env", {})}
         options = ["--app", f"tests.supervisor.applications:{application}", "--backend", backend]
-        with self.errors.open("wb") as stderr:
+        with open(popen.pop("stderr", self.errors), "wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "supervisor", *options, *(one.format(self.report) for one in arguments)],
                 stdout=subprocess.PIPE,
@@ -180,6 +180,55 @@ def test_a_hangup_means_nothing_to_who_does_not_ask(run: Run) -> None:
     program.send(signal.SIGHUP)
     time.sleep(0.3)
     assert program.process.poll() is None
+
+
+@BACKENDS
+def test_stacks_asked_for_in_quick_succession_harm_nothing(run: Run, backend: str) -> None:
+    program = run("plain", backend=backend)
+    program.fact("up")
+    for _ in range(20):
+        seen = program.errors.stat().st_size
+        for _ in range(30):
+            program.send(signal.SIGUSR1)
+            program.send(signal.SIGQUIT)
+        until_sync(lambda seen=seen: "Task " in program.stderr()[seen:])
+    program.send(signal.SIGTERM)
+    assert program.code() == 0
+
+
+def test_the_stacks_of_a_blocked_program_are_shown(run: Run) -> None:
+    program = run("stubborn", "{}", "start", "block", "600")
+    program.fact("up")
+    program.send(signal.SIGQUIT)
+    until_sync(lambda: " in hang\n" in program.stderr())
+
+
+@pytest.fixture(params=["a full disk", "a reader that is stuck"])
+def deaf_stderr(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    if request.param == "a full disk":
+        yield Path("/dev/full")
+        return
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while os.write(reader, b"x" * 4096):
+            continue
+    yield fifo
+    os.close(reader)
+
+
+@pytest.mark.parametrize("how", ["second signal", "deadline"])
+def test_whatever_is_behind_standard_error_holds_up_no_stop(run: Run, deaf_stderr: Path, how: str) -> None:
+    seconds = "600" if how == "second signal" else "0.5"
+    program = run("stubborn", "{}", "stop", "sleep", seconds, stderr=deaf_stderr)
+    program.fact("up")
+    program.send(signal.SIGUSR1)
+    program.send(signal.SIGTERM)
+    until_sync(lambda: len(program.facts()) == 2)
+    if how == "second signal":
+        program.send(signal.SIGTERM)
+    assert program.code() == (143 if how == "second signal" else 70)
 
 
 @BACKENDS
