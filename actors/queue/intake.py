@@ -87,6 +87,7 @@ class Intake:
                 book.tell("accepted", job)
             else:
                 answers[number] = _not_movable(path, refused.errno)
+        book.sync()
 
     def refuse(self, message: Refuse) -> Answer:
         """Move a file that cannot be trained to ``failed/``, with its report."""

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +51,8 @@ class Shelf:
         """What happened since somebody last emptied it."""
         self.owed: deque[tuple[Job, Path]] = deque()
         """Moves that rows announce and that could not be made, each with where the payload still lies."""
+        self._unsynced: dict[Path, None] = {}
+        """Folders in which moves were made that are not durable yet, in order."""
 
     def path(self, job: Job) -> Path:
         """Return where the row says that the payload lies."""
@@ -101,14 +104,25 @@ class Shelf:
         """Make the moves that are owed, in order, after which rows and payloads agree. Comes before anything else."""
         paid = []
         while self.owed:
-            paid.append(self.transfer(*self.owed[0]))
+            paid.append(self.transfer(*self.owed[0], sync=False))
             self.owed.popleft()
+        self.sync()
         return paid
 
+    def sync(self) -> None:
+        """Make durable what was moved, each folder once. Comes before any row is changed again: a row knows only the
+        last place that its payload came from."""
+        while self._unsynced:
+            folder = next(iter(self._unsynced))
+            with suppress(FileNotFoundError):  # taken away with all that was moved there
+                self.folders.disk.sync_folder(folder)
+            del self._unsynced[folder]
+
     def take_in(self, job: Job, source: Path) -> OSError | None:
-        """Move a payload out of the inbox. If the inbox will not give it up, take its row back and say why."""
+        """Move a payload out of the inbox; :meth:`sync` is to follow. If the inbox will not give it up, take its row
+        back and say why."""
         try:
-            self.transfer(job, source)
+            self.transfer(job, source, sync=False)
         except OSError as error:
             if error.errno not in _NOT_OURS or self.folders.stamp(source) is None:
                 raise
@@ -123,12 +137,12 @@ class Shelf:
         with self.store.transaction():
             self.store.forget(job.id)
 
-    def transfer(self, job: Job, source: Path) -> Job:
+    def transfer(self, job: Job, source: Path, *, sync: bool = True) -> Job:
         """Rename the payload; another name if somebody just took that one. One that is gone is not missed here."""
         while True:
             target = self.path(job)
             try:
-                self.folders.disk.rename(source, target)
+                self.folders.disk.rename(source, target, sync=sync)
                 break
             except FileNotFoundError:
                 if not os.path.lexists(source):
@@ -140,6 +154,8 @@ class Shelf:
                     break
                 name = self.folders.free_name(job.place, job.file, self.store.is_named)
                 job = self.save(msgspec.structs.replace(job, name=name))
+        if not sync:  # the new name first: a crash may leave both names, never none
+            self._unsynced |= dict.fromkeys((target.parent, source.parent))
         stamp = self.folders.stamp(target)
         if stamp is not None and stamp != job.stamp:  # copied from another file system: its time is a new one
             job = self.save(msgspec.structs.replace(job, stamp=stamp))

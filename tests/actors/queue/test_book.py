@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from actors.queue.job import Job
 from protocol.home import Home
 from protocol.messages.common import BadLine
 from protocol.messages.queue import Accepted, Refuse
+from supervisor.durable import Disk
 from tests.actors.queue.homes import (
     ROW,
     accept,
@@ -121,6 +123,34 @@ def test_a_name_that_is_not_utf_8_becomes_text(home: Home, book: Book) -> None:
     assert answer.file == "na\\xffme.jsonl"
     assert (home.line("normal") / "na\\xffme.jsonl").exists()
     reopen(book)
+
+
+class CountingDisk(Disk):
+    """Counts what waits for the platter."""
+
+    def __init__(self) -> None:
+        self.waits: list[str] = []
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        self.waits.append("commit")
+        super().commit(connection)
+
+    def sync_folder(self, path: Path) -> None:
+        self.waits.append(path.name)
+        super().sync_folder(path)
+
+
+def test_a_hundred_files_are_accepted_and_committed_with_the_waits_of_one(home: Home) -> None:
+    disk = CountingDisk()
+    book = first_book(home, disk)
+    paths = [put(home, f"{number}.jsonl", f'{{"text": "{number}"}}\n') for number in range(100)]
+    disk.waits.clear()
+    accept_all(book, [accept_message(path) for path in paths])
+    assert disk.waits == ["commit", "normal", "inbox"], "the row first, then the new name, then the old one"
+    jobs = [(book.trained(claim(book), stats(1)), stats(1)) for _ in paths]
+    disk.waits.clear()
+    book.committed(jobs, {})
+    assert disk.waits == ["commit", "done", "processing"]
 
 
 def test_a_file_that_is_not_as_it_was_read_is_not_taken(home: Home, book: Book) -> None:

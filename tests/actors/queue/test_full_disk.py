@@ -308,10 +308,10 @@ async def test_the_queue_folder_itself_may_be_gone_at_the_start(home: Home) -> N
 
 def test_a_file_that_the_inbox_will_not_give_up_stays_there_and_hinders_nobody(home: Home) -> None:
     class NotOurs(Disk):
-        def rename(self, source: Path, target: Path) -> None:
+        def rename(self, source: Path, target: Path, *, sync: bool = True) -> None:
             if source.name == "theirs.jsonl":
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(source))
-            super().rename(source, target)
+            super().rename(source, target, sync=sync)
 
     book = first_book(home, NotOurs())
     theirs, ours = put(home, "theirs.jsonl", ROW), put(home, "ours.jsonl", ROW * 2)
