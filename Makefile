@@ -26,8 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)
 	@$(BIN)/python -P -m actors.tools.demo
 
+# Three workers for two cores: tests that start daemons wait a good deal. They steal from the one that has most left.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
