@@ -11,6 +11,7 @@ left while a member refuses to end, and this library promises to name such a mem
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Generator
@@ -136,7 +137,7 @@ class AsyncioBackend:
         return self._loop.call_later(seconds, callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # raised by a loop that is closed, and for no other reason
             self._loop.call_soon_threadsafe(callback)
 
     def stack_of(self, task: object) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextvars
 import heapq
 import itertools
+import logging
 from collections.abc import Callable, Generator
 from typing import Any
 
 import trio
 
 from supervisor.backend import Main, TimerHandle, Waiter, stack_text
+from supervisor.boundary import Boundary
+
+_log = logging.getLogger("supervisor")
 
 _COMPACT_AT = 128  # below this many cancelled timers the heap is left alone
 
@@ -123,7 +127,10 @@ class TrioBackend:
                 if callback is None:
                     self._cancelled -= 1
                 else:
-                    callback()
+                    with Boundary(None) as edge:
+                        callback()
+                    if edge.error is not None:  # as asyncio does; an error of this task would end the whole program
+                        _log.error("the callback of a timer failed", exc_info=edge.error)
             self._alarm = TrioWaiter()
             self._wakes_at = self._heap[0].due if self._heap else float("inf")
             with trio.CancelScope(deadline=self._wakes_at):

@@ -33,7 +33,7 @@ class Clock(ABC):
 
     @abstractmethod
     def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
-        """Call back on the event loop after so many seconds of this clock. The callback must not raise."""
+        """Call back on the event loop after so many seconds of this clock. What the callback raises is only logged."""
 
 
 class SystemClock(Clock):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.messages.common import Message
 from supervisor import link_protocol as wire
-from supervisor.errors import CallFailed, ConnectionLost
+from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
 from supervisor.link_child import answer_call, settle
 from supervisor.monitor import Down, Inject
 from supervisor.outbox import Outbox
@@ -146,7 +146,7 @@ class Traffic:
                 self._tasks.start_soon(self._send, cell, message, frame.sent)
         except CallFailed as error:
             # The child's cast returned long ago, so nobody can be told; it is counted like any letter that was lost.
-            cell.dead_letter(frame, str(error))
+            cell.dead_letter(frame, "mailbox full" if isinstance(error, MailboxFull) else "not understood")
 
     async def _send(self, cell: Cell, message: Message, number: int) -> None:
         try:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from supervisor.clock import Clock
 
 
+LATE = 1.0
+"""Seconds after which a look has come too late to judge."""
+
+
 class Liveness:
     """Ends an incarnation that has not beaten for the limit of its phase.
+
+    A look that comes late says that the measuring program itself stood still (it was stopped, its machine was, or its
+    event loop was blocked), while the beats waited unread; then the limit begins anew.
 
     Args:
         clock: measures the limits.
@@ -68,7 +75,11 @@ class Liveness:
 
     def _look(self) -> None:
         phase, limit, due = self._beat
-        if self._clock.monotonic() < due:
+        now = self._clock.monotonic()
+        if now - self._look_at > LATE:
+            self._beat = (phase, limit, max(due, now + limit))
+            self._arm()
+        elif now < due:
             self._arm()
         else:
             self.stop()

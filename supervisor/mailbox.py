@@ -7,7 +7,7 @@ this process, or the link to a process) takes messages out; everybody else only 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -72,7 +72,6 @@ class Cell:
         "backend",
         "bound",
         "clock",
-        "dead_letters",
         "incarnation",
         "last_exit",
         "name",
@@ -111,7 +110,6 @@ class Cell:
         """The number of the current or newest incarnation, from 1."""
         self.last_exit: Down | None = None
         self.watchers: dict[object, Callable[[Down], None]] | None = None
-        self.dead_letters: Counter[str] | None = None
 
     def configure(self, mailbox: Mailbox) -> None:
         """Take the bound and the policy of the actor that is about to serve this name."""
@@ -277,10 +275,7 @@ class Cell:
             turn.waiter.wake()
 
     def dead_letter(self, message: object, why: str) -> None:
-        """Count a message that nobody will handle, and tell whoever watches dead letters."""
-        if self.dead_letters is None:
-            self.dead_letters = Counter()
-        self.dead_letters[why] += 1
+        """Tell that nobody will handle a message. ``why`` is one of a few fixed words: letters are counted by it."""
         self.on_dead_letter(self.name, type(message).__name__, why)
 
     def _made_room(self, message: Message) -> bool:

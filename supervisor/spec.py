@@ -62,9 +62,11 @@ class ProcessStart:
             raise SpecError(f"process start: the target must read 'module:Class', not {self.target!r}")
         if not callable(self.arguments):
             raise SpecError(f"process start of {self.target}: arguments must be a function that returns a dict")
-        preload: object = self.preload
-        if not isinstance(preload, tuple):
-            raise SpecError(f"process start of {self.target}: preload must be a tuple of names, not {preload!r}")
+        if not isinstance(self.preload, tuple) or not all(isinstance(module, str) for module in self.preload):
+            raise SpecError(f"process start of {self.target}: preload must be a tuple of names, not {self.preload!r}")
+        for name, value in self.environment.items():
+            if not name or "=" in name or "\0" in f"{name}{value}" or not isinstance(value, str):
+                raise SpecError(f"process start of {self.target}: not an environment variable: {name!r}={value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class SupervisorSpec:
         if self.significant and self.restart == "permanent":
             raise SpecError(f"{where}: a permanent child cannot be significant, since it never ends by itself")
         self._check_backoff(where)
+        object.__setattr__(self, "children", tuple(self.children))  # checked once, so it must not change afterwards
         seen = {self.id}
         for child in self.children:
             self.check_child(child)

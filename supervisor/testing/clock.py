@@ -65,6 +65,12 @@ class VirtualClock(Clock):
         heapq.heappush(self._timers, timer)
         return timer
 
+    async def stall(self, seconds: float) -> None:
+        """Let so many seconds pass at once, as if the program had been stopped: what came due fires late."""
+        await anyio.wait_all_tasks_blocked()
+        self._now += seconds
+        await self.advance(0)
+
     async def advance(self, seconds: float) -> None:
         """Let so many seconds pass: fire what is due, in order, and let every task run until all wait again."""
         end = self._now + seconds

@@ -366,6 +366,28 @@ async def test_spawned_tasks_end_with_the_incarnation_after_on_stop() -> None:
     assert journal == ["on_stop", "beside"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_callback_of_the_clock_that_fails_harms_nobody() -> None:
+    """asyncio tells its exception handler; trio's timers are ours, and an error of theirs ended the whole program."""
+    called = anyio.Event()
+
+    def fail() -> None:
+        called.set()
+        raise ValueError("in a timer")
+
+    class Hasty(Counter):
+        async def on_start(self) -> None:
+            self.context.clock.call_later(0, fail)
+
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Hasty)])) as tree:
+        with anyio.fail_after(5):
+            await called.wait()
+        assert await tree.ref("a").call(Incarnation(), timeout=0.5) == 1
+        clock = tree.ref("a").cell.clock
+        await clock.sleep(0.001)
+        assert await tree.ref("a").call(Incarnation()) == 1
+
+
 async def test_an_actor_sees_its_place() -> None:
     seen: dict[str, object] = {}
 

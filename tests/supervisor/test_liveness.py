@@ -72,6 +72,20 @@ async def test_a_beat_may_come_from_another_thread() -> None:
     assert "'elsewhere'" in str(case.killed[0])
 
 
+async def test_who_stood_still_while_it_should_have_looked_judges_nobody() -> None:
+    """The daemon was stopped, or its machine was: the beats of that time wait unread."""
+    case = Case()
+    await case.clock.advance(5)
+    await case.clock.stall(60)
+    assert case.killed == []
+    await case.clock.advance(9.9)
+    case.liveness.beat("training")
+    await case.clock.advance(9.9)
+    assert case.killed == []
+    await case.clock.advance(0.2)
+    assert len(case.killed) == 1
+
+
 async def test_a_stopped_one_kills_nobody() -> None:
     case = Case()
     case.liveness.stop()

@@ -87,6 +87,21 @@ def test_a_senseless_process_start_is_refused(target: str) -> None:
         ProcessStart(target)
 
 
+def test_children_may_come_from_any_iterable_and_do_not_change_afterwards() -> None:
+    children = [ChildSpec("a", Counter)]
+    spec = SupervisorSpec("root", children)
+    children.append(ChildSpec("a", Counter))
+    assert [child.id for child in spec.children] == ["a"]
+    spec = SupervisorSpec("root", (ChildSpec(name, Counter) for name in "ab"))  # type: ignore[arg-type]
+    assert [child.id for child in spec.children] == ["a", "b"]
+
+
+@pytest.mark.parametrize("environment", [{"A": 1}, {"A=B": "x"}, {"": "x"}, {"A": "x\0"}])
+def test_a_senseless_environment_is_refused(environment: dict[str, str]) -> None:
+    with pytest.raises(SpecError, match="environment variable"):
+        ProcessStart("m:C", environment=environment)
+
+
 def test_process_arguments_are_a_function() -> None:
     with pytest.raises(SpecError, match="function"):
         ProcessStart("m:C", {"a": 1})  # type: ignore[arg-type]
