@@ -103,7 +103,7 @@ def test_stale_stop_file_is_removed_and_reported(make_daemon: MakeDaemon) -> Non
     it.home.root.mkdir()
     it.home.stop_file.touch()
     it.start()
-    wait_for("the stale file to go", lambda: not it.home.stop_file.exists(), 10)
+    wait_for("the stale file to go", lambda: not it.home.stop_file.exists(), 60)
     assert ".stop" in it.cli("logs").stdout
     assert it.status()["state"] == "idle"
 
