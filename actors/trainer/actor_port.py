@@ -150,6 +150,10 @@ class ActorPort:
     def write_failed(self, path: str, error: str) -> None:
         self._send(DISK, WriteFailed(path, error))
 
+    def warn(self, what: str) -> None:
+        entry = {"event": "trainer", "level": "warning", "reason": what}
+        anyio.from_thread.run_sync(self._context.publish, "logs", entry)
+
     def beat(self, phase: str, limit: float | None = None) -> None:
         self._phase = phase
         self._context.beat(phase, limit)

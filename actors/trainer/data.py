@@ -29,7 +29,7 @@ KEPT_TOKENS = 16 << 20
 
 
 class PayloadChanged(Exception):
-    """The file in ``queue/processing/`` is not the one that was accepted."""
+    """The file in ``queue/processing/`` is not the one that was accepted, or not read as when it began."""
 
 
 @dataclass(slots=True)

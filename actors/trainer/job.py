@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from actors.trainer.data import Index, count_steps, row_order, take_step
+from actors.trainer.data import Index, PayloadChanged, count_steps, row_order, take_step
 from actors.trainer.engine import StepResult
 from protocol.config import Config, DataSection, EvaluationSection, TrainingSection
 from protocol.messages.queue import Claimed, JobStats
@@ -53,10 +53,13 @@ class Job:
         """Return the job at its cursor, or at its first row.
 
         Raises:
-            ValueError: the cursor counts other rows than the file has.
+            PayloadChanged: the cursor counts other rows than the file has: tokenizer or template are others by now.
         """
         if cursor is not None and cursor.rows != len(index):
-            raise ValueError(f"{claimed.file} had {cursor.rows} training rows when it began and has {len(index)} now")
+            raise PayloadChanged(
+                f"{claimed.file} had {cursor.rows} training rows when it began and has {len(index)} now, after "
+                f"{cursor.consumed} were trained"
+            )
         stats = cursor.stats if cursor else JobStats(held_out=index.held_out, refused=index.refused)
         epoch, position = (cursor.epoch, cursor.position) if cursor else (0, 0)
         job = cls(claimed, settings, index, epoch, position, stats, range(0), msgspec.to_builtins(settings))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.trainer.checkpoint import Loaded
@@ -84,18 +84,25 @@ class Lineage:
         self.cursors.pop(entry.job, None)
         self.awaiting.append(entry)
 
-    def note(self, what: str) -> None:
-        """Note once that training is another than the settings ask for."""
-        if not any(one.endswith(what) for one in self.disturbances):
-            self.disturbances.append(f"step {self.step}: {what}")
+    def keep_not(self, unkept: Sequence[str]) -> list[str]:
+        """Note, once, which settings are not kept to; return what is new of it."""
+        return self._note([one for one in unkept if not any(known.endswith(one) for known in self.disturbances)])
 
-    def disturb(self, identity: Mapping[str, str]) -> None:
-        """Note what is another than in the run that made the newest checkpoint: counts still hold, bits may not."""
-        for key in sorted(self.identity.keys() & identity.keys()):
-            before, now = self.identity[key], identity[key]
-            if before != now:
-                self.disturbances.append(f"step {self.step}: {key} was {before} and is {now}")
-        self.identity = dict(identity)
+    def disturb(self, identity: Mapping[str, str]) -> list[str]:
+        """Note what is another than in the run that made the newest checkpoint: counts still hold, bits may not.
+
+        Return it.
+        """
+        before, self.identity = self.identity, dict(identity)
+        known = sorted(before.keys() & identity.keys())
+        return self._note(
+            [f"{key} was {before[key]} and is {identity[key]}" for key in known if before[key] != identity[key]]
+        )
+
+    def _note(self, what: Sequence[str]) -> list[str]:
+        found = [f"step {self.step}: {one}" for one in what]
+        self.disturbances += found
+        return found
 
 
 def committed_jobs(entries: list[LedgerEntry]) -> list[CommittedJob]:

@@ -92,6 +92,9 @@ class Port(Protocol):
     def write_failed(self, path: str, error: str) -> None:
         """Tell that the disk is full, whatever the file system says of its free space."""
 
+    def warn(self, what: str) -> None:
+        """Say in log and events what people should know, and nobody needs to answer."""
+
     def beat(self, phase: str, limit: float | None = None) -> None:
         """Show a sign of life; the next one comes within ``limit`` seconds (None: the actor's own limit)."""
 

@@ -80,19 +80,33 @@ class Session:
                 self._hold(reply.job)
 
     def _resume(self, found: Found) -> None:
-        """Go on where HEAD is; tell what the last process may not have had time to tell."""
+        """Go on where HEAD is."""
         self._lineage, self._loaded = found.lineage, found.loaded
         self._report.lineage = found.lineage
         if found.lineage is not None:
             ago = (datetime.now(UTC) - found.published.created_at).total_seconds() if found.published else 0.0
             self._keeper.begin(found.lineage, ago)
-            found.lineage.disturb(self._engine.identity(self._port.config()))
+            for news in found.lineage.disturb(self._engine.identity(self._port.config())):
+                self._port.warn(news)
             if found.loaded is not None:
-                again = told_again(found.loaded)
-                self._keeper.tell_committed(found.lineage, again)
-                unpublished = set(found.lineage.unpublished)
-                self._keeper.tell_published(found.lineage, [job.id for job in again if job.id not in unpublished])
+                self._tell_again(found.lineage, found.loaded)
         self._report.rest()
+
+    def _tell_again(self, lineage: Lineage, loaded: Loaded) -> None:
+        """Tell what the last process may not have had time to tell; of a fall-back only that there was one.
+
+        QueueManager then finds HEAD where it has not heard of it, and believes its ledger in both directions: to be
+        told that HEAD is here would keep it from looking.
+        """
+        for torn in loaded.passed_over:
+            name = loaded.manifest.name
+            self._port.warn(f"{torn}; it was set aside as .torn-{torn.name}, and training goes on from {name}")
+        if loaded.passed_over:
+            return
+        again = told_again(loaded)
+        self._keeper.tell_committed(lineage, again)
+        unpublished = set(lineage.unpublished)
+        self._keeper.tell_published(lineage, [job.id for job in again if job.id not in unpublished])
 
     def _wait_for_people(self, why: str) -> None:
         """Training cannot go on and must not begin again: say so until someone acts and restarts."""
@@ -219,8 +233,8 @@ class Session:
     def _train(self, job: Job, payload: Payload, learner: Learner, lineage: Lineage) -> None:
         """Make the job's optimizer steps, with checkpoints and versions as they fall due."""
         training, name = job.settings.training, job.claimed.id
-        for unkept in learner.begin_job(training):
-            lineage.note(unkept)
+        for news in lineage.keep_not(learner.begin_job(training)):
+            self._port.warn(news)
         self._report.begin(job)
         self._report.enter(job.claimed, "training")
         while not job.finished:

@@ -103,3 +103,22 @@ async def test_a_trainer_killed_again_and_again_ends_at_the_same_weights(tmp_pat
     assert ledger == [("first.jsonl", 180, 46), ("second.jsonl", 140, 36)]
     disturbed = await train(tmp_path / "killed", 2)
     assert disturbed == (weights, ledger, 4)
+
+
+async def test_a_torn_checkpoint_stands_in_the_log(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
+        drop(home, "first", 30)
+        await until(partial(published, daemon, 1), "first published")
+    head = read_head(home)
+    assert head is not None and head.checkpoint is not None
+    (home.checkpoints / head.checkpoint / "state.json").write_text("{")
+    async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD):
+        await until(lambda: f"{head.checkpoint} is torn" in (home.logs / "stokehold.log").read_text(), "told")
+        await until(lambda: committed(home) == [("first.jsonl", 60)], "trained again from the one before")
+
+
+def committed(home: Home) -> list[tuple[str, int]]:
+    head = read_head(home)
+    assert head is not None and head.checkpoint is not None
+    return [(one.file, one.stats.samples) for one in Shelf(home).ledger(head.checkpoint).committed]

@@ -126,6 +126,9 @@ class FakePort:
     def write_failed(self, path: str, error: str) -> None:
         self.told.append(("write failed", path, error))
 
+    def warn(self, what: str) -> None:
+        self.told.append(("warned", what))
+
     def beat(self, phase: str, limit: float | None = None) -> None:
         return
 

@@ -117,4 +117,5 @@ def test_a_model_that_cannot_be_packed_is_trained_without_and_the_ledger_says_so
     weights, ledger, _ = held(home)
     assert weights == unpacked[0]
     (note,) = ledger.disturbances
+    assert port.of("warned") == [("warned", note)], "once, although two files were trained"
     assert "training.packing is left off: some layers of this model see 8 tokens" in note

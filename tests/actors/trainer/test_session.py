@@ -271,6 +271,7 @@ def test_other_threads_are_a_disturbance(small: str, tmp_path: Path) -> None:
     assert head.checkpoint is not None
     ledger = CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint).ledger
     assert ledger.disturbances == ("step 3: threads was 1 and is 2",)
+    assert second.of("warned") == [("warned", "step 3: threads was 1 and is 2")]
 
 
 def test_a_full_disk_is_waited_for_and_loses_nothing(small: str, tmp_path: Path) -> None:
@@ -350,7 +351,10 @@ def test_a_torn_checkpoint_is_passed_over(small: str, tmp_path: Path) -> None:
     weights = home.checkpoints / head.checkpoint / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     second = run(home, again(port))
-    assert second.of(Committed)[0].step == 3
+    assert second.of(Committed)[0].step > 3, "the queue finds out by itself where HEAD is"
+    ((_, said),) = second.of("warned")
+    assert said.startswith(f"{head.checkpoint} is torn: weights.safetensors has")
+    assert "training goes on from step-00000003" in said
     assert not (home.checkpoints / head.checkpoint).exists(), "set aside, and gone when it was older than all others"
     assert len(held(home)[1].committed) == 2
 
