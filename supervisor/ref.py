@@ -64,9 +64,13 @@ class Ref:
         return await pending
 
     def request(self, request: Request[R], *, timeout: float) -> Pending[R]:
-        """Ask without waiting; the answer is awaited, or comes by callback, from the :class:`Pending` returned."""
+        """Ask without waiting; the answer is awaited, or comes by callback, from the :class:`Pending` returned.
+
+        Awaiting it fails with ``CallingSelf`` in a handler of the very actor that is asked.
+        """
         cell = self._cell
         pending = Pending(cell.name, request, timeout, cell.clock, cell.backend)
+        pending.asked = cell
         cell.call(pending)
         return pending
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from supervisor.boundary import Boundary
-from supervisor.errors import CallFailed, CallTimeout, HandlerFailed, Refused
+from supervisor.errors import CallFailed, CallingSelf, CallTimeout, HandlerFailed, Refused
 from supervisor.reasons import text_of, traceback_of
 
 if TYPE_CHECKING:
     from protocol.messages.common import Request
     from supervisor.backend import Backend, TimerHandle, Waiter
     from supervisor.clock import Clock
+    from supervisor.mailbox import Cell
 
 R = TypeVar("R")
 
@@ -40,6 +41,7 @@ class Pending(Generic[R]):
         "_timer",
         "_value",
         "_waiter",
+        "asked",
         "deadline",
         "message",
         "to",
@@ -58,6 +60,8 @@ class Pending(Generic[R]):
         self._waiter: Waiter | None = None
         self._callbacks: list[Callable[[Pending[R]], None]] | None = None
         self._holder: set[Pending[Any]] | None = None
+        self.asked: Cell | None = None
+        """Set where a task might await this that serves the actor itself."""
         self._timer: TimerHandle | None = clock.call_later(timeout, self._expire)
 
     @property
@@ -79,6 +83,8 @@ class Pending(Generic[R]):
         return cast("R", self._value)
 
     def __await__(self) -> Generator[Any, Any, R]:
+        if self.asked is not None and self.asked.serving_task is self._backend.current_task():
+            self.settle(None, CallingSelf(f"{self.to} awaits its own answer in its handler"))
         if self._error is not None:
             # Whoever tries again and again must not starve the very restart that it waits for.
             yield from self._backend.checkpoint().__await__()
