@@ -8,7 +8,7 @@ all or nothing; whatever goes wrong, the old model stays and the lease goes back
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, date
 
 import msgspec
 from anyio import to_thread
@@ -23,6 +23,7 @@ from protocol.messages.common import Message, Trouble
 from protocol.messages.consolidator import ConsolidateNow, ConsolidatorView, GetConsolidator
 from protocol.messages.queue import Lease, RequestLease, ReturnLease
 from protocol.messages.trainer import ConfigChanged, ConsolidationResult, RunConsolidation
+from protocol.records import NewerFormat, Unreadable
 from supervisor import (
     Actor,
     CallFailed,
@@ -31,7 +32,6 @@ from supervisor import (
     HandlerFailed,
     NotRunning,
     Pending,
-    Reason,
     Reply,
     Restarting,
     Stopping,
@@ -83,20 +83,23 @@ class Consolidator(Actor):
         self._wish: Pending[Lease] | None = None
         """The lease is asked for although files wait."""
         self._deaths = 0
+        self._unwritten = False
+        """The plan in force is not durable yet."""
         self._wanted: list[Reply[ConsolidationResult]] = []
 
     async def on_start(self) -> None:
-        today = day_of(self.context.clock.local(), self._store.current.consolidation.after)
-        self._plan = await to_thread.run_sync(recall, self._home, self._disk, today)
-        self._show()
+        try:
+            plan = await to_thread.run_sync(recall, self._home)
+        except (NewerFormat, Unreadable) as error:
+            self._board.troubles[NAME] = Trouble(f"consolidation: {error}")
+            raise
+        self._board.troubles.pop(NAME, None)
+        await self._keep(plan or Plan(first_day=self._today()))
         if self._board.gate.lease == CONSOLIDATOR_LEASE:  # a former incarnation had it: the same holder gets it again
             self._asking = True
             self.context.spawn(self._give_back)
         self.context.every(LOOK, _Look())
         self.context.self_ref.cast(_Look())
-
-    async def on_stop(self, reason: Reason) -> None:
-        self._board.troubles.pop(NAME, None)
 
     def summary(self) -> Mapping[str, object]:
         return {"running": self._running, "waiting": len(self._waiting())}
@@ -116,6 +119,8 @@ class Consolidator(Actor):
 
     @on(_Look)
     async def _look(self, message: _Look) -> None:
+        if self._unwritten:
+            await self._keep(self._plan)
         self._consider()
 
     @on(_Worked)
@@ -126,22 +131,39 @@ class Consolidator(Actor):
             if self._waiting():
                 self.context.after(EAGER, _Look())
             return
-        self._plan = msgspec.structs.replace(
+        plan = msgspec.structs.replace(
             self._plan,
-            last_day=day_of(self.context.clock.local(), self._store.current.consolidation.after),
+            last_day=self._today(),
             last_at=self.context.clock.now(),
             last_outcome=message.result.outcome,
             last_reason=message.result.reason,
         )
-        await to_thread.run_sync(remember, self._home, self._disk, self._plan)
+        await self._keep(plan)
         waiting, self._wanted = self._waiting(), []
         for reply in waiting:
             reply.send(message.result)
-        self._show()
         event = {"event": "consolidated", "outcome": message.result.outcome, "reason": message.result.reason}
         self.context.publish("state", event)
 
+    async def _keep(self, plan: Plan) -> None:
+        """Go on with this plan, and make it durable: now, or as soon as the disk lets us."""
+        self._plan = plan
+        try:
+            await to_thread.run_sync(remember, self._home, self._disk, plan)
+        except OSError as error:
+            self._unwritten = True
+            text = f"consolidation: what was done cannot be noted: {error.strerror}: {error.filename}"
+            self._board.troubles[NAME] = Trouble(text, "mend that, and it is noted by itself; stokehold doctor")
+        else:
+            if self._unwritten:
+                self._board.troubles.pop(NAME, None)
+            self._unwritten = False
+        self._show()
+
     # ---------------------------------------------------------------- when
+
+    def _today(self) -> date:
+        return day_of(self.context.clock.local(), self._store.current.consolidation.after)
 
     def _consider(self) -> None:
         settings = self._store.current.consolidation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -29,8 +29,8 @@ def path(home: Home) -> Path:
     return home.root / "consolidation.json"
 
 
-def recall(home: Home, disk: Disk, today: date) -> Plan:
-    """Return what is remembered; in a home that remembers nothing, that it began today, which is written down.
+def recall(home: Home) -> Plan | None:
+    """Return what is remembered; None in a home that remembers nothing.
 
     Raises:
         NewerFormat: a newer stokehold wrote the file.
@@ -39,9 +39,7 @@ def recall(home: Home, disk: Disk, today: date) -> Plan:
     try:
         data = path(home).read_bytes()
     except FileNotFoundError:
-        plan = Plan(first_day=today)
-        remember(home, disk, plan)
-        return plan
+        return None
     try:
         number = msgspec.json.decode(data, type=_Format).format
         if number > FORMAT:

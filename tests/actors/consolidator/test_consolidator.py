@@ -14,7 +14,7 @@ from protocol.messages.consolidator import ConsolidateNow, ConsolidatorView, Get
 from protocol.messages.queue import Claim, Claimed, GetQueue
 from protocol.messages.trainer import ConsolidationResult
 from protocol.records import BaseModel, Head, Ledger, VersionManifest, encode_record
-from supervisor.testing import VirtualClock, eventually
+from supervisor.testing import FullDisk, VirtualClock, eventually
 from tests.actors.queue.hall import CONFIG, Hall, open_hall, until
 from tests.actors.queue.homes import make_home
 
@@ -265,6 +265,40 @@ async def until_late(hall: Hall, clock: VirtualClock) -> None:
     await until(clock, lambda: hall.board.gate.lease_wanted == "consolidation")
 
 
+# ---------------------------------------------------------------- a disk that cannot be written
+
+
+async def test_a_full_disk_makes_no_second_night_and_is_written_later(home: Home) -> None:
+    clock, disk = VirtualClock(TEN_TO), FullDisk(full_at=0)
+    async with open_hall(home, clock=clock, night=True, nights_disk=disk) as hall:
+        hall.night_ends = PROMOTED
+        assert "No space left" in hall.board.troubles["Consolidator"].reason
+        await pass_time(hall, clock, 12 * MINUTE)
+        await until(clock, lambda: len(hall.nights) == 1)
+        await until(clock, lambda: remembered(hall))
+        await pass_time(hall, clock, 4 * MINUTE)
+        assert len(hall.nights) == 1
+        assert hall.tree.ref("Consolidator").cell.incarnation == 1
+        assert not (home.root / "consolidation.json").exists()
+        disk.make_room()
+        await until(clock, lambda: "Consolidator" not in hall.board.troubles)
+        assert json.loads((home.root / "consolidation.json").read_text())["plan"]["last_outcome"] == "promoted"
+
+
+async def test_a_memory_that_cannot_be_read_says_what_to_do(home: Home) -> None:
+    (home.root / "consolidation.json").write_text("{")
+    clock = VirtualClock(TEN_TO)
+    async with open_hall(home, clock=clock, night=True) as hall:
+        await until(clock, lambda: "delete it, and the schedule begins anew" in trouble(hall))
+        (home.root / "consolidation.json").unlink()
+        await until(clock, lambda: hall.running("Consolidator"))
+        assert trouble(hall) == ""
+
+
+def trouble(hall: Hall) -> str:
+    return str(hall.board.troubles.get("Consolidator", ""))
+
+
 async def test_it_can_be_switched_off(home: Home) -> None:
     clock = VirtualClock(TEN_TO)
     config = Config(inbox=CONFIG.inbox, consolidation=ConsolidationSection(enabled=False))
@@ -277,7 +311,7 @@ async def test_it_can_be_switched_off(home: Home) -> None:
 async def test_a_memory_of_a_newer_stokehold_is_left_alone(home: Home) -> None:
     path = home.root / "consolidation.json"
     path.write_text('{"format": 2, "moon": "full"}')
-    with pytest.raises(Exception, match="run the newer one"):
-        async with open_hall(home, night=True):
-            pass
+    async with open_hall(home, night=True) as hall:
+        await eventually(lambda: "run the newer one" in trouble(hall))
+        assert not hall.running("Consolidator")
     assert path.read_text() == '{"format": 2, "moon": "full"}'

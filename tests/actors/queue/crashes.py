@@ -19,7 +19,6 @@ from pathlib import Path
 from actors.queue import attempts
 from actors.queue.book import Book
 from actors.queue.intake import Intake
-from actors.queue.job import Job
 from protocol.home import Home
 from protocol.messages.common import BadLine
 from protocol.messages.queue import Refuse
@@ -31,6 +30,7 @@ from tests.actors.queue.homes import (
     accept_all,
     accept_message,
     assert_agree,
+    claim,
     cursor,
     elsewhere,
     entry,
@@ -64,12 +64,6 @@ class AnyStep(CrashPoint):
             return False
         self.count -= 1
         return self.count == 0
-
-
-def claim(book: Book) -> Job:
-    job = book.claim()
-    assert job is not None
-    return job
 
 
 def accepting(book: Book) -> None:

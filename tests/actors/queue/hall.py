@@ -178,9 +178,14 @@ class Hall:
 
 @asynccontextmanager
 async def open_hall(
-    home: Home, config: Config = CONFIG, clock: Clock | None = None, night: bool = False, disk: Disk | None = None
+    home: Home,
+    config: Config = CONFIG,
+    clock: Clock | None = None,
+    night: bool = False,
+    disk: Disk | None = None,
+    nights_disk: Disk | None = None,
 ) -> AsyncIterator[Hall]:
-    """Open the tree. ``night``: with a Consolidator in it; ``disk``: QueueManager's."""
+    """Open the tree. ``night``: with a Consolidator in it, on ``nights_disk``; ``disk`` is QueueManager's."""
     store = ConfigStore(config)
     hall = Hall(home, store=store)
     core = SupervisorSpec(
@@ -193,8 +198,9 @@ async def open_hall(
     training = SupervisorSpec("training", [trainer], intensity=50, on_give_up=CoolDown(0.05))
     children = [ChildSpec("InboxWatcher", lambda: FakeWatcher(hall))]
     if night:
-        children.append(ChildSpec("Consolidator", lambda: Consolidator(home, store, Disk(), hall.board)))
-    edge = SupervisorSpec("edge", children, intensity=50)
+        consolidator = ChildSpec("Consolidator", lambda: Consolidator(home, store, nights_disk or Disk(), hall.board))
+        children.append(consolidator)
+    edge = SupervisorSpec("edge", children, intensity=50, on_give_up=CoolDown(0.05))
     async with open_tree(SupervisorSpec("root", [core, training, edge], strategy="rest_for_one"), clock=clock) as tree:
         hall.tree = tree
         hall.events = EventLog(tree.stream, ("lifecycle", "crashes", "queue", "state"))

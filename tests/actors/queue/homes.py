@@ -143,6 +143,12 @@ def accept_all(book: Book, messages: list[Accept]) -> list[Accepted | NotAsRead]
     return Intake(book).accept(messages)
 
 
+def claim(book: Book) -> Job:
+    job = book.claim()
+    assert job is not None
+    return job
+
+
 def get(book: Book, job: str) -> Job:
     found = book.store.get(job)
     assert found is not None, f"no row of {job}"

@@ -12,7 +12,6 @@ from actors.queue import attempts
 from actors.queue.book import Book
 from actors.queue.folders import LONGEST, fitting
 from actors.queue.intake import Intake, NotAsRead
-from actors.queue.job import Job
 from protocol.home import Home
 from protocol.messages.common import BadLine
 from protocol.messages.queue import Accepted, Refuse
@@ -23,29 +22,13 @@ from tests.actors.queue.homes import (
     accept_all,
     accept_message,
     assert_agree,
+    claim,
     first_book,
     get,
-    make_home,
     put,
     reopen,
     stats,
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def book(home: Home) -> Book:
-    return first_book(home)
-
-
-def claim(book: Book) -> Job:
-    job = book.claim()
-    assert job is not None
-    return job
 
 
 def test_a_file_walks_from_inbox_to_done(home: Home, book: Book) -> None:

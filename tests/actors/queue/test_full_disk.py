@@ -56,11 +56,6 @@ pytestmark = pytest.mark.anyio
 FULL = {"accepting", "committing", "interrupting", "failing", "refusing", "changing", "falling_back"}
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path)
-
-
 class FailingDisk(FullDisk):
     """Fails at one step, whatever it is, and at all that follow: also where something is only removed or synced."""
 

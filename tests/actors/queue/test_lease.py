@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from protocol.home import Home
@@ -23,16 +21,11 @@ from protocol.messages.queue import (
 from supervisor import CallTimeout, Pending
 from supervisor.testing import VirtualClock, eventually
 from tests.actors.queue.hall import Hall, open_hall
-from tests.actors.queue.homes import make_home, stats
+from tests.actors.queue.homes import stats
 
 pytestmark = pytest.mark.anyio
 
 HOLDER = "consolidation"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path)
 
 
 async def lease(hall: Hall, holder: str = "consolidation") -> Lease:

@@ -38,7 +38,6 @@ from tests.actors.queue.homes import (
     cursor,
     entry,
     get,
-    make_home,
     open_book,
     put,
     stats,
@@ -46,11 +45,6 @@ from tests.actors.queue.homes import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path)
 
 
 async def test_a_file_is_accepted_claimed_trained_and_committed(home: Home) -> None:

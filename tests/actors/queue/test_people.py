@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,16 +35,11 @@ from protocol.messages.queue import (
 from supervisor import ChildSpec, Disk, HandlerFailed, ProcessStart, SupervisorSpec, open_tree
 from supervisor.testing import eventually
 from tests.actors.queue.hall import CONFIG, Hall, open_hall
-from tests.actors.queue.homes import ROW, accept_message, make_home, put, stats
+from tests.actors.queue.homes import ROW, accept_message, put, stats
 
 pytestmark = pytest.mark.anyio
 
 SUBMITTED = "01arz3ndektsv4rrffq69g5fav"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path)
 
 
 async def refusal(hall: Hall, request: Request[object]) -> str | None:

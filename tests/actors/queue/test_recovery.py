@@ -24,12 +24,11 @@ from tests.actors.queue.homes import (
     accept_all,
     accept_message,
     assert_agree,
+    claim,
     cursor,
     elsewhere,
     entry,
-    first_book,
     get,
-    make_home,
     open_book,
     put,
     recover,
@@ -39,22 +38,6 @@ from tests.actors.queue.homes import (
     write_checkpoint,
     write_head,
 )
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def book(home: Home) -> Book:
-    return first_book(home)
-
-
-def claim(book: Book) -> Job:
-    job = book.claim()
-    assert job is not None
-    return job
 
 
 def finish(book: Book, job: Job, samples: int = 2) -> Job:
