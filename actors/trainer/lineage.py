@@ -42,8 +42,12 @@ class Lineage:
 
     @classmethod
     def resumed(cls, loaded: Loaded, published: VersionManifest | None) -> Lineage:
-        """Return the line as a checkpoint left it. ``published``: the version that HEAD names, if it can be read."""
+        """Return the line as a checkpoint left it. ``published``: the version that HEAD names, if it can be read.
+
+        One that is ahead, since training fell back behind it, holds other steps than those to come.
+        """
         manifest, ledger = loaded.manifest, loaded.ledger
+        ahead = published is not None and published.step > manifest.step
         shown = {entry.job for entry in published.ledger.committed} if published else set()
         return cls(
             id=manifest.lineage,
@@ -53,7 +57,7 @@ class Lineage:
             checkpoint=manifest.name,
             checkpoint_step=manifest.step,
             version=published.version if published else None,
-            published_step=published.step if published else 0,
+            published_step=0 if published is None or ahead else published.step,
             committed=list(ledger.committed),
             cursors={cursor.job: cursor for cursor in ledger.cursors},
             unpublished=[entry.job for entry in ledger.committed if entry.job not in shown],

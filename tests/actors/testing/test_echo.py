@@ -18,9 +18,10 @@ from actors.trainer.shelf import Shelf
 from protocol.home import Home
 from protocol.messages.queue import Committed, Published
 from protocol.messages.trainer import ConsolidationResult, Progress
+from protocol.records import read_head
 from supervisor.durable import Disk
 from supervisor.testing.disks import FullDisk
-from tests.actors.testing.runs import STEPS, After, Killed, control, new_home, outcome, run, settings, two
+from tests.actors.testing.runs import SECOND, STEPS, After, Killed, control, new_home, outcome, run, settings, two
 from tests.actors.trainer.fake_port import FakePort, put
 
 
@@ -131,6 +132,18 @@ def test_a_stop_while_the_model_is_loaded_publishes_nothing(home: Home) -> None:
     assert [one.kind for one in versions(home)] == ["base"]
     run(home, FakePort(settings()))
     assert [one.kind for one in versions(home)] == ["trained", "base"]
+
+
+def test_what_comes_after_a_fall_back_is_published_however_few_steps_it_takes(home: Home) -> None:
+    """The version is ahead of the checkpoint that training fell back to: it says nothing of what came instead."""
+    run(home, FakePort(settings(), two(home)))
+    head = read_head(home)
+    assert head is not None and head.checkpoint is not None
+    (home.checkpoints / head.checkpoint / "state.json").write_text("{")
+    port = run(home, FakePort(settings(), [put(home, "c", SECOND[:4])]))
+    assert port.steps[-1].global_step < STEPS
+    assert "c" in {entry.job for entry in versions(home)[0].ledger.committed}
+    assert port.steps[-1].behind_steps == 0
 
 
 class Headless(Disk):
