@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
@@ -60,6 +61,8 @@ class Binary:
     """One run of one application."""
 
     def __init__(self, arguments: list[str], backend: Backend) -> None:
+        # Before there is another thread: all that follow inherit the mask, so the signal waits for the one that asks.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGQUIT])
         self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._deadline = Deadline(STOP_WITHIN, self._stuck)
         self._boot = Boot(arguments, backend, SystemClock(), self._deadline)
@@ -72,10 +75,8 @@ class Binary:
         for number in (*_DELIVERED, signal.SIGUSR1):
             signal.signal(number, self._on_signal)
         faulthandler.enable()
-        # For an event loop that is blocked. Not chained to a handler of ours: then it would interrupt itself, and a few
-        # signals in quick succession would overflow its stack and end the process.
-        faulthandler.register(signal.SIGQUIT, all_threads=True)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_DELIVERED, signal.SIGUSR1, signal.SIGQUIT])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_DELIVERED, signal.SIGUSR1])
+        threading.Thread(target=self._show_threads, name="stacks", daemon=True).start()
 
     def run(self, application: Application) -> int:
         """Run until the tree has ended and return the exit code."""
@@ -145,7 +146,18 @@ class Binary:
                 self._notifier.send("WATCHDOG=1")
             await anyio.sleep(every)
 
-    # ---------------------------------------------------------------- in a signal handler, or on the deadline's thread
+    # ---------------------------------------------------------------- in a signal handler, or on a thread of its own
+
+    def _show_threads(self) -> None:
+        """Show the threads at each SIGQUIT, also while the event loop is blocked.
+
+        Not by ``faulthandler.register``: its handler runs in the midst of whatever the thread did, on a small stack
+        that it shares with every other handler, and a few signals in quick succession ended the process by SIGSEGV.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            signal.sigwait([signal.SIGQUIT])
+            dump_threads()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number in _STOPS:
