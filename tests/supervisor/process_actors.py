@@ -243,6 +243,7 @@ class Worker(Actor):
 
     @on(Sleep)
     async def _(self, message: Sleep) -> None:
+        self.context.publish("steps", {"sleeps": message.seconds})
         await anyio.sleep(message.seconds)
 
     @on(StartGrandchild)

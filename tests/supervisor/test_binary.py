@@ -114,7 +114,7 @@ def test_the_second_signal_leaves_nothing_behind(run: Run) -> None:
     program = run("plain", "{}", "block")
     up = program.fact("up")
     program.send(signal.SIGTERM)
-    time.sleep(0.1)
+    program.fact("stopped")  # and now it waits for the process that is blocked
     program.send(signal.SIGTERM)
     assert program.code() == 143
     until_sync(lambda: not any(runs(pid) for pid in everything(up)), 2.0)
@@ -178,7 +178,8 @@ def test_a_hangup_means_nothing_to_who_does_not_ask(run: Run) -> None:
     program = run("plain")
     program.fact("up")
     program.send(signal.SIGHUP)
-    time.sleep(0.3)
+    program.send(signal.SIGUSR1)  # read after it
+    until_sync(lambda: "Task " in program.stderr())
     assert program.process.poll() is None
 
 

@@ -345,24 +345,30 @@ async def test_a_repeating_timer_does_not_fill_the_mailbox_of_a_busy_actor() -> 
 
 async def test_spawned_tasks_end_with_the_incarnation_after_on_stop() -> None:
     journal: list[str] = []
+    runs, goes_on = anyio.Event(), anyio.Event()
 
     class Spawns(Counter):
         async def on_start(self) -> None:
             self.context.spawn(self._beside, name="beside")
-            await anyio.sleep(0.001)
+            await runs.wait()
 
         async def on_stop(self, reason: object) -> None:
-            await anyio.sleep(0.001)
+            await goes_on.wait()
             journal.append("on_stop")
 
         async def _beside(self) -> None:
+            runs.set()
             try:
                 await anyio.sleep_forever()
             finally:
                 journal.append("beside")
 
-    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Spawns)])):
-        pass
+    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Spawns)])) as tree:
+        tree.request_shutdown("enough")
+        await settle()
+        assert journal == [], "it still runs while on_stop does"
+        goes_on.set()
+        await tree.wait()
     assert journal == ["on_stop", "beside"]
 
 

@@ -154,7 +154,7 @@ while time.monotonic() < end:
 """
     lines(spawn(code, **{custody.TAG: tag}), 1)
     assert custody.end_all(lambda: custody.tagged(tag), 10.0) == []
-    time.sleep(0.2)
+    time.sleep(0.2)  # long enough for hundreds of forks, had one been overlooked
     assert custody.tagged(tag) == []
 
 

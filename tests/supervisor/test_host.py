@@ -257,7 +257,7 @@ async def test_without_a_limit_silence_means_nothing() -> None:
         worker = tree.ref("Worker")
         who = await worker.call(WhoAreYou())
         os.kill(who["pid"], signal.SIGSTOP)
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.5)  # what does not happen cannot be waited for
         os.kill(who["pid"], signal.SIGCONT)
         assert await worker.call(WhoAreYou()) == who
 
