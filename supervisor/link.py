@@ -71,6 +71,8 @@ class ProcessIncarnation:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._decoder = FrameDecoder(wire.MAX_FRAME)
         self._acked = False
+        self._stopping = False
+        """The tree asked it to stop, and ends it when its time is up."""
         self._reason: Reason | None = None
         self._announced: Reason | None = None
         """What the process itself said first of its end."""
@@ -94,6 +96,7 @@ class ProcessIncarnation:
         if not self._acked:
             self.kill(reason)
         elif self._outbox is not None:
+            self._stopping = True
             self._outbox.put(wire.Stop(wire.sendable(reason)))
 
     def kill(self, reason: Reason) -> None:
@@ -243,7 +246,7 @@ class ProcessIncarnation:
             case wire.Ending(reason=reason):
                 self._announced = reason
                 self._decide(reason)
-                if self._patience != "infinity":  # on_stop has yet to run
+                if self._patience != "infinity" and not self._stopping:  # on_stop has yet to run
                     self._limit("exit", self._patience + EXIT_GRACE, self._kill_process)
             case wire.Worse(reason=reason):
                 if self._reason is self._announced:

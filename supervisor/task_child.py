@@ -54,6 +54,7 @@ class TaskIncarnation:
         "_spawned",
         "_stop",
         "_task",
+        "_timed",
         "acked",
         "cell",
         "keeper",
@@ -78,6 +79,8 @@ class TaskIncarnation:
         self._task: object = None
         self._scope: anyio.CancelScope | None = None
         self._stop: Reason | None = None
+        self._timed = False
+        """A supervisor has asked for the stop, and counts its time."""
         self._decided: Reason | None = None
         self._killed = False
         self._closing = False
@@ -96,6 +99,7 @@ class TaskIncarnation:
         self._task = self.surroundings.backend.spawn(self._run, self.cell.name)
 
     def stop(self, reason: Reason, limit: float | None) -> None:
+        self._timed = True
         self.ask_stop(reason)
         if not self.acked:
             self._cancel(reason)
@@ -329,7 +333,7 @@ class TaskIncarnation:
         assert self._actor is not None
         self._scope = scope = anyio.CancelScope()
         # After a crash, or an end that the actor chose, no supervisor counts its time.
-        limit = self.spec.shutdown
+        limit = None if self._timed else self.spec.shutdown
         timer = self.surroundings.clock.call_later(limit, scope.cancel) if isinstance(limit, int | float) else None
         with scope, Boundary(scope) as edge:
             await self._actor.on_stop(reason)

@@ -1,8 +1,14 @@
-"""Every asynchronous test runs on both event loops."""
+"""Every asynchronous test runs on both event loops; generated cases are the same in each run."""
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "here", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
