@@ -1,9 +1,14 @@
-"""The JSON Schema of everything that can be said on the wire, made from the types."""
+"""The JSON Schema of everything that can be said on the wire, made from the types.
+
+``python -m protocol.schema > protocol/wire.schema.json`` writes down what ``stokehold protocol schema`` prints.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
+import sys
 from typing import Any
 
 import msgspec
@@ -88,3 +93,8 @@ def _addressed() -> list[dict[str, Any]]:
                 properties = {"to": {"const": actor}, "body": {"anyOf": bodies}}
                 narrowed.append({"allOf": [{"$ref": f"#/$defs/{frame.__name__}"}, {"properties": properties}]})
     return narrowed
+
+
+if __name__ == "__main__":
+    json.dump(schema(), sys.stdout, indent=2)
+    sys.stdout.write("\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from protocol.cli.schema import SCHEMA
 from protocol.messages.public import PUBLIC
 from protocol.messages.queue import GetQueue, Pause
 from protocol.messages.trainer import Progress
@@ -18,6 +19,11 @@ def references(node: Any) -> set[str]:
     if isinstance(node, list):
         return set().union(*map(references, node))
     return set()
+
+
+def test_what_is_written_down_is_what_the_types_say() -> None:
+    """If not: ``python -m protocol.schema > protocol/wire.schema.json``, and look at what has changed."""
+    assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(schema()))
 
 
 def test_every_reference_leads_somewhere() -> None:
