@@ -112,9 +112,10 @@ class AsyncClient:
         self._connection.close()
 
     async def _connected(self) -> _Connection:
-        if self._connection.closed:
+        if self._connection.broken:
             async with self._connecting:
-                if self._connection.closed:
+                if self._connection.broken:
+                    self._connection.close()
                     self._connection = await _Connection.open(self._path, self._name, self._timeout)
         return self._connection
 
@@ -204,16 +205,22 @@ class _Connection:
         async with self._sending:
             self._raise_if_broken()
             view = memoryview(data)
-            with broken_connections_are_failures(), anyio.fail_after(GRACE, shield=True):
-                while view:
-                    try:
-                        view = view[self._socket.send(view) :]
-                    except BlockingIOError:
-                        await anyio.wait_writable(self._socket)
+            with broken_connections_are_failures():
+                try:
+                    with anyio.fail_after(GRACE, shield=True):
+                        while view:
+                            try:
+                                view = view[self._socket.send(view) :]
+                            except BlockingIOError:
+                                await anyio.wait_writable(self._socket)
+                except TimeoutError:
+                    self.close()  # what is said next would be taken for the rest of this message
+                    raise
 
     @property
-    def closed(self) -> bool:
-        return self._socket.fileno() < 0
+    def broken(self) -> bool:
+        """Whether nothing more can be said or heard on it."""
+        return self._broken is not None
 
     def close(self) -> None:
         """End the connection; whoever waits is told. Closing twice is harmless."""

@@ -175,12 +175,17 @@ class _Connection:
             if isinstance(frame, ReplyFrame | ErrorFrame) and frame.id == id:
                 return frame
             if isinstance(frame, ErrorFrame) and frame.id is None and frame.code in CLOSING:
+                self.close()
                 raise failure(frame)
 
     def send(self, data: bytes) -> None:
         with broken_connections_are_failures():
             self._socket.settimeout(GRACE)
-            self._socket.sendall(data)
+            try:
+                self._socket.sendall(data)
+            except TimeoutError:
+                self.close()  # what is said next would be taken for the rest of this message
+                raise
 
     def receive(self, deadline: float | None) -> ServerFrame:
         """Return the next frame; ``deadline`` on the monotonic clock, None to wait for ever."""
@@ -196,7 +201,11 @@ class _Connection:
                 data = self._socket.recv(CHUNK)
                 if not data:
                     raise lost()
-                self._received.extend(self.dialogue.feed(data))
+                try:
+                    self._received.extend(self.dialogue.feed(data))
+                except Failed:
+                    self.close()  # its position in the stream is lost
+                    raise
         return self._received.popleft()
 
     @property
