@@ -104,7 +104,7 @@ class TrainerDesk(Office):
             none = NoWork(reason="disk")
         if none is None:
             return
-        if message.wait_s <= 0 or none.release_device:
+        if message.wait_s <= 0:
             self.turn_away(none)
         else:
             self.claim_timer = self.context.after(message.wait_s, _ClaimWaited())

@@ -30,7 +30,7 @@ from protocol.messages.queue import (
 )
 from protocol.messages.trainer import GateOpened, Yield
 from supervisor import CallFailed, ChildStartFailed, HandlerFailed
-from supervisor.testing import eventually
+from supervisor.testing import VirtualClock, eventually
 from tests.actors.queue.hall import open_hall, with_queue
 from tests.actors.queue.homes import (
     ROW,
@@ -176,6 +176,20 @@ async def test_a_waiting_claim_learns_that_the_device_is_wanted_back(home: Home)
         reply: ClaimReply = await waiting
         assert reply.none is not None
         assert reply.none.release_device
+
+
+async def test_a_claim_waits_through_a_pause_that_let_go_of_the_device(home: Home) -> None:
+    """Answered at once, the trainer would ask again at once, for as long as the pause lasts."""
+    clock = VirtualClock()
+    async with open_hall(home, clock=clock) as hall:
+        await hall.queue.call(Pause(release=True))
+        waiting = hall.queue.request(Claim(wait_s=30), timeout=60)
+        await hall.queue.call(GetQueue())
+        assert not waiting.done
+        await clock.advance(30)
+        reply: ClaimReply = await waiting
+        assert reply.none is not None
+        assert (reply.none.reason, reply.none.release_device) == ("paused", True)
 
 
 async def test_skip_sends_the_running_file_to_the_end_of_low(home: Home) -> None:
