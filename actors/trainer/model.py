@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from actors.trainer.tiny import tiny_model, tiny_tokenizer
 from protocol.config import Config, ModelSection, TrainingSection
 
 DTYPES: dict[str, Any] = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How Rust's standard library ends the text of an error that the system reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +123,29 @@ def save_model(folder: Path, model: Any, tokenizer: Any, tensors: dict[str, torc
 
     The model itself may hold other types (float32 masters) or names (an adapter's): it lends its class and its
     configuration to a skeleton without memory, and neither it nor its tensors are touched.
+
+    Raises:
+        OSError: the disk is full or broken.
     """
     floating = next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
     with torch.device("meta"):
         skeleton = type(model)(copy.deepcopy(model.config)).to(floating)
     if model.can_generate():
         skeleton.generation_config = copy.deepcopy(model.generation_config)
-    skeleton.save_pretrained(folder, state_dict=tensors)
-    tokenizer.save_pretrained(folder)
+    with _errors_of_the_system():
+        skeleton.save_pretrained(folder, state_dict=tensors)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _errors_of_the_system() -> Iterator[None]:
+    """Raise as ``OSError`` what the system said to the libraries in Rust.
+
+    safetensors has a class of its own for it and tokenizers none at all, and a full disk is to be waited for like any.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (told := _OS_ERROR.search(str(error))) is None or isinstance(error, OSError):
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error

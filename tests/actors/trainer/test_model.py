@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,3 +80,25 @@ def test_rows_are_cut_to_the_positions_that_a_model_has(method: str) -> None:
     short = settings(method=method, max_length=8).training
     assert learner.begin_job(short) == []
     assert len(learner.encoder(short).encode(TextRow("many words " * 20)).ids) == 8
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_full_disk_is_told_as_such_whichever_library_meets_it(name: str, small: str, tmp_path: Path) -> None:
+    """Else a version that finds no room would be the failure of whatever job is being trained."""
+    source = model.load_folder(small, settings(small).model)
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        model.save_model(tmp_path, source.model, source.tokenizer, source.model.state_dict())
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_so_is_what_the_system_says_of_the_weights(small: str, tmp_path: Path) -> None:
+    source = model.load_folder(small, settings(small).model)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            model.save_model(tmp_path, source.model, source.tokenizer, source.model.state_dict())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
