@@ -46,6 +46,7 @@ class TaskIncarnation:
         "_closing",
         "_decided",
         "_emptied",
+        "_failures",
         "_held",
         "_in_hand",
         "_killed",
@@ -90,6 +91,8 @@ class TaskIncarnation:
         self._owned: dict[Hashable, Callable[[], None]] | None = None
         self._spawned: set[_Spawned] | None = None
         self._emptied: Waiter | None = None
+        self._failures: tuple[BaseException, ...] = ()
+        """What spawned tasks raised when the reason was known already."""
         self._beats: Liveness | None = None
 
     # -- what the supervisor asks for
@@ -167,9 +170,11 @@ class TaskIncarnation:
         """A spawned task is over; with an error, so is the actor."""
         assert self._spawned is not None
         self._spawned.discard(spawned)
-        if error is not None:
+        if error is not None and self._closing:
+            self._failures += (error,)
+        elif error is not None:
             self.fail(crash_of(error))
-        if not self._spawned and self._emptied is not None:
+        if self._emptied is not None:
             self._emptied.wake()
 
     # -- the life
@@ -182,6 +187,9 @@ class TaskIncarnation:
             if self.acked and not self._killed:
                 reason = await self._close(reason)
             await self._end_spawned()
+            if not self._killed:
+                for error in self._failures:
+                    reason = and_then(reason, error)
         finally:
             # Also when the event loop is being taken down around us: whoever waits for the end must hear of it.
             self._end_service(reason)
@@ -346,6 +354,7 @@ class TaskIncarnation:
         return reason
 
     async def _end_spawned(self) -> None:
+        """Cancel what was spawned until nothing is left: the clean-up of one task may have spawned another."""
         while self._spawned:
             for spawned in self._spawned:
                 spawned.scope.cancel()
