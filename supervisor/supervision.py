@@ -269,6 +269,7 @@ class Supervisor(Steps):
         reason = child.last_reason
         if isinstance(policy, CoolDown):
             self._intensity.clear()
+            child.attempt = 0  # with delays that had grown already, the limit could not be reached again
             self._schedule(child, Status.COOLING, self.runtime.clock.monotonic() + policy.seconds)
             report_lifecycle(child, "cooling_down", reason=reason, delay=policy.seconds)
             await self._stop_siblings(child)

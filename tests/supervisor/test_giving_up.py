@@ -130,6 +130,22 @@ async def test_cooling_down_instead_of_giving_up_and_again_for_ever() -> None:
         assert len(log.read(event="cooling_down")) == 4
 
 
+async def test_after_a_cool_down_the_backoff_begins_anew_so_the_limit_is_reached_again() -> None:
+    clock, gate = VirtualClock(), Gate()
+    backoff = Backoff(first=1, factor=2, most=100, jitter=0, reset_after=60)
+    children = [ChildSpec("a", lambda: GatedActor(gate))]
+    spec = SupervisorSpec("root", children, intensity=2, period=3, backoff=backoff, on_give_up=CoolDown(30))
+    async with open_tree(spec, clock=clock) as tree:
+        log = EventLog(tree.stream)
+        gate.fail_always(OSError("no driver"))
+        tree.inject_fault("a", ValueError("x"))
+        for _ in range(3):
+            await clock.advance(3)
+            assert _status(tree, "a") == "cooling down"
+            await clock.advance(30)
+        assert [entry["delay"] for entry in log.read(event="restarting")] == [1, 2] * 3 + [1]
+
+
 async def test_a_child_that_fails_at_boot_cools_down_and_its_supervisor_counts_as_started() -> None:
     clock, gate = VirtualClock(), Gate()
     gate.fail_next(OSError("no model"))
