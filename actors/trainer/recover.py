@@ -21,6 +21,10 @@ from protocol.records import MANIFEST, BaseModel, Head, VersionManifest, read_re
 from supervisor.durable import Disk
 
 
+FIXED = ("lora_rank", "lora_alpha", "lora_targets")
+"""Keys of [training] that shape an adapter: the weights of one mean something else under another."""
+
+
 class WrongHome(Exception):
     """The settings name another model or method than the home was begun with, or the base it stands on is damaged."""
 
@@ -87,20 +91,33 @@ def check_stamp(home: Home, found: Found, config: Config) -> None:
     """Compare the settings with what the home was begun with.
 
     Raises:
-        WrongHome: they name another model or method.
+        WrongHome: they name another model or method, or another adapter.
     """
     if found.lineage is None:
         return
-    base = found.lineage.base
+    base, identity, now = found.lineage.base, found.lineage.identity, _fixed(config)
     for key, stamped, asked in (
         ("model.source", base.source, config.model.source),
         ("training.method", base.method, config.training.method),
+        *((key, identity.get(key, asked), asked) for key, asked in now.items()),
     ):
         if stamped != asked:
             raise WrongHome(
                 f"{key} is {asked!r}, but this home was begun with {stamped!r}: stop the daemon (stokehold stop --home "
                 f"{home.root}), set it back or use another home, and start it: {start_command(home)}"
             )
+
+
+def identity_of(engine: Engine, config: Config) -> dict[str, str]:
+    """Return what a checkpoint notes of the run that made it."""
+    return engine.identity(config) | _fixed(config)
+
+
+def _fixed(config: Config) -> dict[str, str]:
+    """Return the settings that shape the adapter, if there is one."""
+    if config.training.method != "lora":
+        return {}
+    return {f"training.{key}": str(getattr(config.training, key)) for key in FIXED}
 
 
 def begin(engine: Engine, config: Config, keeper: Keeper) -> tuple[Learner, Lineage]:
@@ -111,7 +128,7 @@ def begin(engine: Engine, config: Config, keeper: Keeper) -> tuple[Learner, Line
     """
     learner = engine.load(config)
     base = BaseModel(config.model.source, "", config.training.method)
-    lineage = Lineage(secrets.token_hex(8), base, identity=engine.identity(config))
+    lineage = Lineage(secrets.token_hex(8), base, identity=identity_of(engine, config))
     version = keeper.write_version(lineage, learner, "base")
     if version is None or not keeper.move_head(lineage, None, version.version):
         raise NoRoom

@@ -18,7 +18,7 @@ from actors.trainer.job import Job, JobSettings
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage, committed_jobs, told_again
 from actors.trainer.port import Consolidate, LetGo, Port, Stop
-from actors.trainer.recover import Found, NoRoom, WrongHome, begin, check_stamp, rebuild, recover
+from actors.trainer.recover import Found, NoRoom, WrongHome, begin, check_stamp, identity_of, rebuild, recover
 from actors.trainer.reporter import Reporter
 from actors.trainer.torn import AllTorn
 from protocol.home import Home
@@ -86,7 +86,7 @@ class Session:
         if found.lineage is not None:
             ago = (datetime.now(UTC) - found.published.created_at).total_seconds() if found.published else 0.0
             self._keeper.begin(found.lineage, ago)
-            for news in found.lineage.disturb(self._engine.identity(self._port.config())):
+            for news in found.lineage.disturb(identity_of(self._engine, self._port.config())):
                 self._port.warn(news)
             if found.loaded is not None:
                 self._tell_again(found.lineage, found.loaded)

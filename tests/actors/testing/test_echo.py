@@ -223,3 +223,20 @@ def test_a_damaged_base_is_not_needed_where_the_checkpoint_holds_every_weight(
     else:
         run(home, FakePort(config, [second]))
         assert outcome(home) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "before"),
+    [("lora_alpha", 64.0, "32.0"), ("lora_rank", 8, "16"), ("lora_targets", "q_proj", "all")],
+)
+def test_another_adapter_than_the_home_was_begun_with_is_refused(
+    home: Home, key: str, value: object, before: str
+) -> None:
+    """Another alpha would multiply all that the adapter has learnt, and nobody would be told."""
+    first, second = two(home)
+    run(home, FakePort(settings(method="lora"), [first]))
+    head = read_head(home)
+    port = run(home, FakePort(settings(method="lora", **{key: value}), [second], asks=After(3, Stop())))
+    assert f"training.{key} is '{value}', but this home was begun with '{before}" in (port.steps[-1].blocked or "")
+    assert read_head(home) == head
+    assert port.jobs == [second]
