@@ -24,6 +24,8 @@ from protocol.messages.common import BadLine
 
 KEPT_LINES = 100
 """Bad lines that are told one by one; the rest are counted."""
+PIECE = 1 << 16
+"""Bytes that are read at a time of a line that is left out."""
 KEPT_TOKENS = 16 << 20
 """Tokens kept from the reading that counts them: 80 MiB. Chat templates are slow, and each epoch asks again."""
 
@@ -103,7 +105,7 @@ class Payload:
             sha256: of the file as it was accepted.
             skip: line numbers, from 1, that validation refused.
             held_out: share of rows kept back, chosen by a hash of the line so that it never changes sides.
-            go_on: asked before each line; cheap.
+            go_on: asked before each line, and often within one that is left out; cheap.
 
         Raises:
             PayloadChanged: the contents have another sha256.
@@ -112,14 +114,22 @@ class Payload:
         index = self.index = Index(refused=len(left_out))
         self._kept = _Kept()
         self._file.seek(0)
-        for number, line in enumerate(self._file, 1):
-            if not go_on():
-                return False
+        number, begins = 0, True
+        while go_on():
+            number += begins
+            # A line that is left out may be longer than memory: for its length, perhaps, it was refused.
+            passed_over = number in left_out
+            line = self._file.readline(PIECE if passed_over else -1)
+            if not line:
+                break
             digest.update(line)
             body = line.removeprefix(BOM) if number == 1 else line
-            if number not in left_out and body.strip():
+            if not passed_over and body.strip():
                 self._take(index, number, offset, line, body, held_out)
             offset += len(line)
+            begins = line.endswith(b"\n")
+        else:
+            return False
         if digest.hexdigest() != sha256:
             raise PayloadChanged(f"{self._path.name} was changed after it was accepted")
         return True

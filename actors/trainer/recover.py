@@ -20,7 +20,6 @@ from protocol.home import Home
 from protocol.records import MANIFEST, BaseModel, Head, VersionManifest, read_record
 from supervisor.durable import Disk
 
-
 FIXED = ("lora_rank", "lora_alpha", "lora_targets")
 """Keys of [training] that shape an adapter: the weights of one mean something else under another."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.inbox.rows import CompletionRow
+from actors.inbox.rows import CompletionRow, TextRow
 from actors.trainer import data as data_module
 from actors.trainer.data import Payload, PayloadChanged, count_steps, is_held_out, micro_batches, row_order, take_step
 from actors.trainer.engine import Encoded
@@ -61,6 +62,31 @@ def test_refused_lines_are_left_out_and_counted(tmp_path: Path, tokenizer: Any) 
     assert list(found.index.lines) == [1, 4]
     assert found.index.refused == 2
     assert [(bad.line, "no known key" in bad.reason) for bad in found.index.bad] == [(3, True)]
+
+
+def test_a_line_that_was_refused_for_its_length_is_never_held_in_memory(tmp_path: Path, tokenizer: Any) -> None:
+    looks = 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        return True
+
+    size = 32 << 20
+    found, sha256 = payload(
+        tmp_path, tokenizer, b'{"text": "a b"}\n' + b"x" * size + b'\n{"text": "c d"}\n' + b"y" * size
+    )
+    with found:
+        tracemalloc.start()
+        try:
+            assert found.scan(sha256, (2, 4), 0.0, look)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < size / 8
+        assert looks > 100, "it can be ended in the midst of such a line"
+        assert (list(found.index.lines), found.index.refused, len(found.index)) == ([1, 3], 2, 2)
+        assert found.read(1).ids == Encoder(tokenizer, 64).encode(TextRow("c d")).ids
 
 
 def test_a_changed_payload_is_found_out(tmp_path: Path, tokenizer: Any) -> None:
