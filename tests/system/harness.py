@@ -18,6 +18,7 @@ import psutil
 from protocol import records
 from protocol.home import Home
 from protocol.quick import Failed, NoDaemon, ask
+from tests.system.kernel import MARK, maps_torch, working_for
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ class Daemon:
                 stderr=stderr,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, MARK: str(self.home.root), **(env or {})},
             )
 
     def start(self, *, env: Mapping[str, str] | None = None, seconds: float = 60.0) -> Daemon:
@@ -132,14 +133,20 @@ class Daemon:
 
     def kill(self) -> list[psutil.Process]:
         """kill -9 the daemon; return the descendants that it had."""
+        assert not maps_torch(self.pid), "the daemon's own process has torch in its memory"
         family = psutil.Process(self.pid).children(recursive=True)
         self.signal(signal.SIGKILL)
         self.wait()
         return family
 
     def stop(self, seconds: float = 60.0) -> int:
+        assert not maps_torch(self.pid), "the daemon's own process has torch in its memory"
         self.signal(signal.SIGTERM)
         return self.wait(seconds)
+
+    def wait_nobody_left(self) -> None:
+        """See that two seconds after the daemon's death no process is left that worked for this home."""
+        wait_for("all training processes to be gone", lambda: not working_for(self.home.root), 2.0)
 
     # ------------------------------------------------------------ what it says
 

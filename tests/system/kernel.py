@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+MARK = "STOKEHOLD_TEST_HOME"
+"""Variable of the environment that names the home which a daemon, and whatever it starts, works for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,17 @@ def look(process: psutil.Process) -> Sight | None:
     if status == psutil.STATUS_ZOMBIE:
         return None
     return Sight(process.pid, times.user + times.system + times.iowait, status == psutil.STATUS_DISK_SLEEP)
+
+
+def working_for(home: Path) -> list[int]:
+    """Return every living process that a daemon of this home has started, wherever it stands now, and the daemon."""
+    mark = f"{MARK}={home}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended, or is a kernel thread
+            if mark in environment.read_bytes().split(b"\0"):  # a zombie has none left
+                found.append(int(environment.parent.name))
+    return found
 
 
 def maps_torch(pid: int) -> bool:
