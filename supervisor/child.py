@@ -131,6 +131,7 @@ class _Child:
             case wire.Stop(reason=reason):
                 self._cell.phase = Phase.STOPPING
                 life.stop(reason, None)  # the daemon counts the time
+                self._outbox.put(wire.Deaf())
             case wire.Fail(reason=reason):
                 life.fail(reason)
             case wire.Inject(error_type=name, text=text):

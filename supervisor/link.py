@@ -246,6 +246,8 @@ class ProcessIncarnation:
             case wire.Ending(reason=reason):
                 self._announced = reason
                 self._decide(reason)
+                assert self._traffic is not None  # made before the reader was
+                self._traffic.refuse_waiting()
                 if self._patience != "infinity" and not self._stopping:  # on_stop has yet to run
                     self._limit("exit", self._patience + EXIT_GRACE, self._kill_process)
             case wire.Worse(reason=reason):

@@ -90,6 +90,10 @@ class Taken(Frame, frozen=True):
     """The name of its type, for the crash report."""
 
 
+class Deaf(Frame, frozen=True):
+    """It was asked to stop, and takes no more letters in hand; what it did take was told before this."""
+
+
 class Beat(Frame, frozen=True):
     """There is progress; the next must come within ``limit`` seconds (None: the limit of the specification)."""
 
@@ -98,7 +102,7 @@ class Beat(Frame, frozen=True):
 
 
 class Ending(Frame, frozen=True):
-    """The reason is known. The process ends as soon as ``on_stop`` has run."""
+    """The reason is known, and no more letters are taken. The process ends as soon as ``on_stop`` has run."""
 
     reason: Reason
 
@@ -213,7 +217,7 @@ class Settled(Frame, frozen=True):
 
 ToChild = Start | Deliver | GiveUp | Stop | Inject | Fail | WentDown | Settled
 ToDaemon = (
-    Acked | Taken | Beat | Ending | Worse | Publish | RequestShutdown | Summary | Watch | Unwatch | Link
+    Acked | Taken | Deaf | Beat | Ending | Worse | Publish | RequestShutdown | Summary | Watch | Unwatch | Link
     | Lost | Cast | Call | Forget | Fail | Settled
 )  # fmt: skip
 

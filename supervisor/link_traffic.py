@@ -104,6 +104,8 @@ class Traffic:
         match frame:
             case wire.Taken(letter=number):
                 self._taken(number)
+            case wire.Deaf():
+                self.refuse_waiting()
             case wire.Settled(number=number):
                 self._taken(number)
                 if (pending := self._held.pop(number, None)) is not None:
@@ -131,6 +133,12 @@ class Traffic:
                 self._links.append((name, self._around.cell(name).next_to_end))
             case wire.Fail(reason=reason, name=name, incarnation=incarnation):
                 self._around.fail(name, incarnation, reason)
+
+    def refuse_waiting(self) -> None:
+        """The actor takes no more: fail the calls that are under way to it, as those in its mailbox have been."""
+        for letter in self._under_way.values():
+            if isinstance(letter, Pending):
+                letter.settle(None, self._cell.refusal())
 
     def _taken(self, number: int) -> None:
         if self._under_way.pop(number, None) is not None and self._waiter is not None:

@@ -175,6 +175,29 @@ async def test_the_call_in_hand_of_a_killed_process_has_an_unknown_outcome_and_o
             await behind
 
 
+async def test_calls_that_wait_fail_at_once_when_the_process_begins_to_end() -> None:
+    async with tree_of(process_child(arguments={"stop_for": 60.0}, shutdown=60)) as tree:
+        worker, steps = tree.ref("Worker"), EventLog(tree.stream, ["steps"])
+        in_hand = worker.request(Sleep(60), timeout=60)
+        await steps.wait_for(sleeps=60)
+        behind = worker.request(Add(1, 1), timeout=60)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tree.supervisor("root").terminate_child, "Worker")
+            with anyio.fail_after(5), pytest.raises(Stopping):
+                await behind
+            assert not in_hand.done
+            tree.shorten_deadline(0)
+
+
+async def test_calls_that_wait_fail_at_once_when_the_process_cleans_up_after_a_crash() -> None:
+    async with tree_of(process_child(arguments={"stop_for": 60.0}, shutdown=60)) as tree:
+        worker = tree.ref("Worker")
+        worker.cast(Boom())
+        with anyio.fail_after(5), pytest.raises(Restarting):
+            await worker.call(Add(1, 1), timeout=60)
+        tree.shorten_deadline(0)
+
+
 async def test_queued_casts_survive_a_restart_in_order_and_the_one_in_hand_is_not_redelivered() -> None:
     async with tree_of(process_child()) as tree:
         worker = tree.ref("Worker")
