@@ -20,17 +20,20 @@ def settle(book: Book, ledger: Ledger) -> list[str]:
     said = []
     store = book.store
     committed = {entry.job for entry in ledger.committed}
-    late = []
+    late, missing = [], []
     for entry in ledger.committed:
         job = store.get(entry.job)
         if job is None:
             if not store.was_trained(entry.job):
-                with store.transaction():
-                    store.add_history(_from_ledger(book, entry))
-                said.append(f"{entry.file} ({entry.job}): in the ledger and not in the history: added")
+                missing.append(entry)
         elif job.state != "done":
             late.append((job, entry.stats))
             said.append(f"{job.file} ({job.id}): committed in the checkpoint: done")
+    if missing:  # after a loss of SQLite these are all that were ever trained: one commit, and one line
+        with store.transaction():
+            for entry in missing:
+                store.add_history(_from_ledger(book, entry))
+        said.append(f"{len(missing)} of the jobs in the ledger were not in the history: added")
     if late:
         book.committed(late, {})
     for job_id in store.done_ids():
