@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from protocol.messages.queue import Accept, Refuse
 
 SUFFIX: Final = ".jsonl"
 
-_READS: Final = 256
-"""Lines, or pieces of a long one, between two questions whether to go on."""
+BETWEEN_LOOKS: Final = 0.05
+"""Seconds of reading between two questions whether to go on: a few lines may be a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ def judge(
 def _judge(inbox: Path, candidate: Candidate, config: Config, go_on: Callable[[], object]) -> Verdict:
     if not candidate.named.file.lower().endswith(SUFFIX):
         return _refuse(inbox, candidate, f"its name does not end in {SUFFIX}: only JSON Lines are trained on")
-    read = 0
+    look_at = 0.0
 
     def now_and_then() -> None:
-        nonlocal read
-        read += 1
-        if read % _READS == 0:
+        nonlocal look_at
+        if (now := time.monotonic()) >= look_at:
+            look_at = now + BETWEEN_LOOKS
             go_on()
 
     go_on()
