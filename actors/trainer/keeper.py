@@ -54,10 +54,10 @@ class Keeper:
     def begin(self, lineage: Lineage, published_ago: float) -> None:
         """Begin to keep time, and give back the room of what never became HEAD.
 
-        ``published_ago``: age of the published version, in seconds.
+        ``published_ago``: age of the published version, in seconds; negative if the clock was set back since.
         """
         self._saved_at, self._steps_at_save = time.monotonic(), lineage.step
-        self._published_at = time.monotonic() - published_ago
+        self._published_at = time.monotonic() - max(0.0, published_ago)
         self.store.retain(self._port.config().checkpoint.keep)
 
     def checkpoint_due(self, lineage: Lineage) -> bool:

@@ -6,8 +6,10 @@ import errno
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from actors.testing.echo_learner import EchoCrash
@@ -15,10 +17,11 @@ from actors.trainer.port import Consolidate, LetGo, Stop, Wish
 from actors.trainer.publish import versions
 from actors.trainer.recover import WrongHome
 from actors.trainer.shelf import Shelf
+from protocol.config import PublishSection
 from protocol.home import Home
 from protocol.messages.queue import Committed, Published
 from protocol.messages.trainer import ConsolidationResult, Progress
-from protocol.records import read_head
+from protocol.records import MANIFEST, encode_record, read_head
 from supervisor.durable import Disk
 from supervisor.testing.disks import FullDisk
 from tests.actors.testing.runs import SECOND, STEPS, After, Killed, control, new_home, outcome, run, settings, two
@@ -240,3 +243,15 @@ def test_another_adapter_than_the_home_was_begun_with_is_refused(
     assert f"training.{key} is '{value}', but this home was begun with '{before}" in (port.steps[-1].blocked or "")
     assert read_head(home) == head
     assert port.jobs == [second]
+
+
+def test_a_version_from_the_future_does_not_keep_newer_ones_back(home: Home) -> None:
+    """A clock that was years ahead and was set right would else put off the next one for as long."""
+    first, second = two(home)
+    run(home, FakePort(settings(), [first]))
+    newest = versions(home)[0]
+    ahead = msgspec.structs.replace(newest, created_at=newest.created_at + timedelta(days=3650))
+    (home.version(newest.version) / MANIFEST).write_bytes(encode_record(ahead))
+    config = msgspec.structs.replace(settings(), publish=PublishSection(every=0, keep=2))
+    port = run(home, FakePort(config, [second]))
+    assert len({told.step for told in port.of(Published)}) > 3, "after each step, as was asked"
