@@ -41,6 +41,9 @@ exit codes: 0 done, 1 failed, 2 misuse, 3 no daemon at this socket, 78 bad confi
 --home, --socket and --json may stand before or after the command."""
 
 
+LARGEST_NUMBER = (1 << 31) - 1
+
+
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """Does not ask ``shutil`` how wide the terminal is, as argparse would at each ``add_argument``: with what it brings
     along that costs more to import than argparse itself."""
@@ -116,12 +119,14 @@ def subcommands(parser: argparse.ArgumentParser, **helps: str) -> dict[str, argp
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Return what reads an option's value as a whole number of at least so many."""
+    """Return what reads an option's value as a whole number of at least so many, and of 31 bits."""
 
     def whole_number(text: str) -> int:
         number = int(text)
         if number < least:
             raise argparse.ArgumentTypeError(f"{number} is less than {least}")
+        if number > LARGEST_NUMBER:
+            raise argparse.ArgumentTypeError(f"{number} is more than {LARGEST_NUMBER}")
         return number
 
     return whole_number

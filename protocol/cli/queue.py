@@ -28,8 +28,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         move="put a waiting job at the end of another line",
     )
     for name in ("show", "retry", "cancel", "move"):
-        words[name].add_argument("job", metavar="JOB", help="an id, a unique beginning of one, or a file name")
+        words[name].add_argument(
+            "job", metavar="JOB", type=_job, help="an id, a unique beginning of one, or a file name"
+        )
     words["move"].add_argument("--priority", choices=("high", "normal", "low"), required=True)
+
+
+def _job(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8; say the job's id: stokehold queue list") from None
+    return text
 
 
 def run(options: argparse.Namespace) -> int:
