@@ -30,7 +30,7 @@ from protocol.messages.queue import (
     Trained,
 )
 from protocol.messages.trainer import ConsolidationResult, Progress
-from supervisor import CallFailed, ConnectionLost, Context, HandlerFailed, MailboxFull, Pending, Reply
+from supervisor import CallFailed, ConnectionLost, Context, HandlerFailed, MailboxFull, Reply
 
 R = TypeVar("R")
 
@@ -203,13 +203,9 @@ class ActorPort:
             wait_s = 0.0
         queue = self._context.ref(QUEUE)
         first = queue.request(Claim(wait_s), timeout=wait_s + CALL_TIMEOUT)
-        answered: list[Pending[ClaimReply]] = []
-        first.on_done(answered.append)
         first.on_done(lambda _: self._bell.set())
         await self._bell.wait()
-        if not answered:
-            second = await queue.request(Claim(0.0), timeout=CALL_TIMEOUT)
-            if not (answered and first.error is None and first.result().job is not None):
-                first.cancel()
-                return second
-        return first.result()
+        if first.done:
+            return first.result()
+        # It ends the wait of the first. A job that this was given meanwhile is taken back, and handed out again.
+        return await queue.call(Claim(0.0), timeout=CALL_TIMEOUT)
