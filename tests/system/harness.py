@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from actors.trainer.tensorfile import contents
 from protocol import records
 from protocol.home import Home
 from protocol.quick import Failed, NoDaemon, ask
@@ -226,6 +228,18 @@ class Daemon:
         head = self.head()
         assert head.checkpoint is not None
         return records.read_record(self.home.checkpoints / head.checkpoint / records.LEDGER, records.Ledger)
+
+    def optimizer_steps(self) -> set[int]:
+        """Return how many steps the optimizer itself has counted, for each parameter, in HEAD's checkpoint."""
+        name = self.head().checkpoint
+        assert name is not None
+        with (self.home.checkpoints / name / "optimizer.safetensors").open("rb") as file:
+            found = set()
+            for tensor, slot in contents(file).items():
+                if tensor.startswith("step/"):
+                    file.seek(slot.begin)
+                    found.add(int(struct.unpack("<f", file.read(4))[0]))
+            return found
 
     def manifest(self) -> records.VersionManifest:
         """Return the manifest of the published version."""

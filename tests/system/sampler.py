@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.system.harness import Daemon
 from tests.system.kernel import Sight, trainer
 
 Status = dict[str, Any]
@@ -21,8 +23,8 @@ LAG = 1.0
 class Sampler(threading.Thread):
     """Writes down in ``lies`` each moment at which ``status`` had been wrong for longer than ``LAG``.
 
-    Two claims are held against the kernel. ``training``: a training process lives, and works. ``idle``: no training
-    process works while a file lies in ``queue/processing/``.
+    Three claims are held against the kernel. ``training``: a training process lives, and works. ``idle``, ``paused``:
+    no training process works while a file lies in ``queue/processing/``. ``trainer_pid``: that is the training process.
     """
 
     def __init__(self, daemon: Callable[[], int], ask: Callable[[], Status | None], processing: Path) -> None:
@@ -32,7 +34,7 @@ class Sampler(threading.Thread):
         self._processing = processing
         self._over = threading.Event()
         self._seen: Sight | None = None
-        self._worked_at = self._true_at = self._not_idle_at = time.monotonic()
+        self._worked_at = self._true_at = self._not_idle_at = self._right_pid_at = time.monotonic()
         self.lies: list[str] = []
         self.said: set[str] = set()
         self.samples = 0
@@ -52,7 +54,7 @@ class Sampler(threading.Thread):
             works = sight is not None and sight.worked_since(self._seen)
             self._seen = sight
             if said is None:  # between two daemons nothing is said, so nothing is wrong
-                self._true_at = self._not_idle_at = now
+                self._true_at = self._not_idle_at = self._right_pid_at = now
                 continue
             self.samples += 1
             self.said.add(said["state"])
@@ -66,7 +68,23 @@ class Sampler(threading.Thread):
         if works:
             self._worked_at = now
         on_a_file = now - self._worked_at < LAG / 4 and any(self._processing.iterdir())
-        if said["state"] != "idle" or not on_a_file:
+        if said["state"] not in ("idle", "paused") or not on_a_file:
             self._not_idle_at = now
         elif now - self._not_idle_at > LAG:
-            self.lies.append(f"idle for {now - self._not_idle_at:.2f} s, but a training process works: {said}")
+            self.lies.append(
+                f"{said['state']}, but a training process works for {now - self._not_idle_at:.2f} s: {said}"
+            )
+        pid = self._seen.pid if self._seen else None
+        if said["trainer_pid"] == pid or (said["trainer_pid"] is None and said["state"] != "training"):
+            self._right_pid_at = now
+        elif now - self._right_pid_at > LAG:
+            self.lies.append(f"the training process is {pid} for {now - self._right_pid_at:.2f} s: {said}")
+
+
+@contextmanager
+def status_is_true(it: Daemon) -> Iterator[Sampler]:
+    """Watch ``status`` through all that the block does to the daemon; fail if it was wrong for longer than ``LAG``."""
+    with Sampler(lambda: it.pid, it.try_status, it.home.processing) as watched:
+        yield watched
+    assert watched.samples > 20, "it was hardly looked at"
+    assert watched.lies == []

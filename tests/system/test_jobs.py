@@ -6,25 +6,32 @@ import json
 
 from tests.system.conftest import MakeDaemon
 from tests.system.harness import rows
+from tests.system.killing import ROWS, Controls
 
 
-def test_skip_a_file_half_way_train_another_come_back(make_daemon: MakeDaemon) -> None:
+def test_skip_a_file_half_way_train_another_come_back(make_daemon: MakeDaemon, undisturbed: Controls) -> None:
+    _, (alone,) = undisturbed["full"]
     it = make_daemon().start()
-    it.drop("long.jsonl", rows(160))
+    it.drop("long.jsonl", rows(ROWS))
     it.wait_step(5, "long.jsonl")
     it.drop("short.jsonl", rows(20, start=5000))
     it.wait_status("short waits", lambda s: s["queue"]["normal"] == 1)
     assert it.cli("skip").returncode == 0
     assert it.files(it.home.line("low")) == ["long.jsonl"]
+    (half,) = it.ledger().cursors
+    assert 5 <= half.stats.steps < alone["stats"]["steps"], "its progress was kept"
     it.wait_status("both trained", lambda s: s["queue"]["done"] == 2, 120)
     it.wait_idle()
     entries = {entry.file: entry for entry in it.ledger().committed}
     assert [entry.file for entry in it.ledger().committed] == ["short.jsonl", "long.jsonl"]
-    assert {name: entry.stats.samples for name, entry in entries.items()} == {"long.jsonl": 160, "short.jsonl": 20}
+    assert {name: entry.stats.samples for name, entry in entries.items()} == {"long.jsonl": ROWS, "short.jsonl": 20}
+    assert entries["long.jsonl"].stats.steps == alone["stats"]["steps"], "as many as without the skip"
+    assert entries["long.jsonl"].stats.tokens == alone["stats"]["tokens"]
     assert it.ledger().cursors == ()
     steps = sum(entry.stats.steps for entry in entries.values())
     assert it.status()["model"]["step"] == steps, "no optimizer step was made twice, none left out"
-    assert {row["file"]: row["samples"] for row in it.json("history")} == {"long.jsonl": 160, "short.jsonl": 20}
+    assert it.optimizer_steps() == {steps}
+    assert {row["file"]: row["samples"] for row in it.json("history")} == {"long.jsonl": ROWS, "short.jsonl": 20}
 
 
 def test_bad_lines_send_the_file_to_failed_at_once_or_are_skipped(make_daemon: MakeDaemon) -> None:

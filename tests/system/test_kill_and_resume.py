@@ -20,6 +20,7 @@ from tests.system.killing import (
     settings,
     train_until_unsaved_steps,
 )
+from tests.system.sampler import status_is_true
 
 BY_DEFAULT: dict[str, Any] = {}
 CLOSED = {"disk": {"refuse_below": 1 << 60, "warn_below": 1 << 60}}
@@ -33,17 +34,19 @@ def test_daemon_killed_in_mid_training(
     make_daemon: MakeDaemon, undisturbed: Controls, method: str, backend: str, checkpoint: dict[str, Any]
 ) -> None:
     it = make_daemon(settings=settings(method, checkpoint), backend=backend)
+    control = undisturbed[method]
     train_until_unsaved_steps(it, checkpoint)
-    kill_daemon(it)
-    it.configure({**it.settings, **CLOSED})
-    it.start()
-    it.wait_status("blocked by the disk", lambda s: s["state"] == "blocked" and "disk" in s["reason"])
-    assert it.files(it.home.line("high")) == ["a.jsonl"], "back in its line"
-    assert it.files(it.home.processing) == []
-    assert [(row["file"], row["attempts"]) for row in it.json("queue", "list")] == [("a.jsonl", 0)]
-    it.configure(it.settings)
-    assert it.cli("config", "reload").returncode == 0
-    assert finish(it) == undisturbed[method]
+    with status_is_true(it):
+        kill_daemon(it)
+        it.configure({**it.settings, **CLOSED})
+        it.start()
+        it.wait_status("blocked by the disk", lambda s: s["state"] == "blocked" and "disk" in s["reason"])
+        assert it.files(it.home.line("high")) == ["a.jsonl"], "back in its line"
+        assert it.files(it.home.processing) == []
+        assert [(row["file"], row["attempts"]) for row in it.json("queue", "list")] == [("a.jsonl", 0)]
+        it.configure(it.settings)
+        assert it.cli("config", "reload").returncode == 0
+        assert finish(it) == control
 
 
 @pytest.mark.parametrize(("method", "checkpoint"), [("full", BY_DEFAULT), ("lora", OFTEN)], ids=["full", "lora"])
@@ -51,9 +54,11 @@ def test_trainer_killed_in_mid_training(
     make_daemon: MakeDaemon, undisturbed: Controls, method: str, checkpoint: dict[str, Any]
 ) -> None:
     it = make_daemon(settings=settings(method, checkpoint))
+    control = undisturbed[method]
     train_until_unsaved_steps(it, checkpoint)
-    kill_trainer(it)
-    assert finish(it) == undisturbed[method]
+    with status_is_true(it):
+        kill_trainer(it)
+        assert finish(it) == control
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -61,13 +66,15 @@ def test_a_storm_of_kills(make_daemon: MakeDaemon, undisturbed: Controls, seed: 
     """Whoever is hit, and however far it has come since the last time."""
     chance = random.Random(seed)
     hits = chance.sample([kill_daemon] * 2 + [kill_trainer] * 3, k=5)
+    control = undisturbed["lora"]
     it = make_daemon(settings=settings("lora", {"every_steps": 5})).start()
     it.drop("a.jsonl", rows(ROWS))
     reached = 0
-    for hit in hits:
-        reached += chance.randint(4, 13)
-        it.wait_step(reached, "a.jsonl")
-        hit(it)
-        if hit is kill_daemon:
-            it.start()
-    assert finish(it) == undisturbed["lora"]
+    with status_is_true(it):
+        for hit in hits:
+            reached += chance.randint(4, 13)
+            it.wait_step(reached, "a.jsonl")
+            hit(it)
+            if hit is kill_daemon:
+                it.start()
+        assert finish(it) == control

@@ -9,10 +9,10 @@ from typing import Any
 from tests.system.conftest import MakeDaemon
 from tests.system.harness import Daemon, rows, wait_for
 from tests.system.kernel import trainer
-from tests.system.sampler import Sampler
+from tests.system.sampler import Sampler, status_is_true
 
 
-def sampler(it: Daemon, **instead: Any) -> Sampler:
+def lied_to(it: Daemon, **instead: Any) -> Sampler:
     """Return a sampler of this daemon, to which ``status`` says what it says, but for ``instead``."""
 
     def ask() -> dict[str, Any] | None:
@@ -31,7 +31,7 @@ def kill_trainer(it: Daemon) -> None:
 
 def test_through_kills_skip_pause_and_resume(make_daemon: MakeDaemon) -> None:
     it = make_daemon(settings={"checkpoint": {"every_steps": 10}}).start()
-    with sampler(it) as watched:
+    with status_is_true(it) as watched:
         it.drop("a.jsonl", rows(200))
         it.wait_step(5, "a.jsonl")
         it.kill()
@@ -50,18 +50,21 @@ def test_through_kills_skip_pause_and_resume(make_daemon: MakeDaemon) -> None:
         it.wait_idle()
     assert {"training", "paused", "blocked", "idle"} <= watched.said
     assert watched.samples > 100
-    assert watched.lies == []
 
 
 def test_the_sampler_notices_a_lie(make_daemon: MakeDaemon) -> None:
     """The control: without it, the test above could pass for want of looking."""
     it = make_daemon().start()
-    it.drop("a.jsonl", rows(600))
+    it.drop("a.jsonl", rows(3000))
     it.wait_step(1)
-    with sampler(it, state="idle") as watched:
+    for state in ("idle", "paused"):
+        with lied_to(it, state=state) as watched:
+            wait_for("the lie to be noticed", lambda seen=watched: seen.lies, 10)
+        assert watched.lies[0].startswith(state)
+    with lied_to(it, trainer_pid=it.pid) as watched:
         wait_for("the lie to be noticed", lambda: watched.lies, 10)
-    assert watched.lies[0].startswith("idle")
+    assert watched.lies[0].startswith("the training process is")
     os.kill(it.status()["trainer_pid"], signal.SIGSTOP)  # it is there, and does nothing
-    with sampler(it) as watched:
+    with lied_to(it) as watched:
         wait_for("the lie to be noticed", lambda: watched.lies, 10)
     assert watched.lies[0].startswith("training")
