@@ -127,7 +127,7 @@ async def test_trickling_does_not_prolong_the_time_limit(path: Path, encoding: A
         with pytest.raises(OSError):
             for byte in data:
                 await client.send_bytes(bytes([byte]))
-                await anyio.sleep(0.01)
+                await anyio.sleep(0.01)  # a slow client
         assert anyio.current_time() - begun < 3
         assert (await client.receive())["code"] == "frame_timeout"
     assert not house.asked
@@ -138,7 +138,7 @@ async def test_an_idle_client_is_left_alone(path: Path) -> None:
         await client.greet()
         await client.send(request("a1", {"type": "echo", "text": "x"}))
         await client.receive()
-        await anyio.sleep(0.3)
+        await anyio.sleep(0.3)  # past every limit; what does not happen cannot be waited for
         await client.send(request("a2", {"type": "echo", "text": "y"}))
         assert (await client.receive())["body"] == "y"
 
@@ -356,6 +356,7 @@ async def test_half_closed_and_then_gone_is_noticed(path: Path) -> None:
             await client.send(request("a1", {"type": "hold", "name": "h"}))
             client.socket.shutdown(socket.SHUT_WR)
             await until(lambda: "h" in house.held)
+            # Some looks at the client; what does not happen cannot be waited for.
             await anyio.sleep(3 * connection.HALF_CLOSED_CHECK)
             assert house.given_up == []
         await until(lambda: house.given_up == ["h"])

@@ -38,7 +38,7 @@ class Storm:
                 self.hung += 1
             except CallFailed:
                 self.failed += 1
-                await anyio.sleep(0.002)
+                await anyio.sleep(0.002)  # the load of the storm, as below: nothing is waited for
 
     async def cast(self, name: str) -> None:
         while not self.over:
@@ -47,7 +47,7 @@ class Storm:
             await anyio.sleep(0.002)
 
     async def strike(self) -> None:
-        for _ in range(STRIKES):
+        for _ in range(STRIKES):  # at any moment, so that each finds the processes in another state
             await anyio.sleep(self.chance.random() * 0.2)
             targets = custody.descendants(os.getpid())
             if targets and self.chance.random() < 0.8:

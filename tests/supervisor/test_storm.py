@@ -85,7 +85,7 @@ class Stormy(Actor):
         return self.context.incarnation
 
     async def _beside(self) -> None:
-        await anyio.sleep(self._chance.random() * 0.05)
+        await anyio.sleep(self._chance.random() * 0.05)  # the weather of the storm; nothing is waited for
         if self._unlucky(0.3):
             raise KeyError("beside")
 
@@ -125,7 +125,7 @@ async def test_storm(strategy: str, seed: int) -> None:
                         what = chance.choice(["terminate_child", "restart_child"])
                         tasks.start_soon(_request, tree, what, name)
                     case 4:
-                        await anyio.sleep(chance.random() * 0.003)
+                        await anyio.sleep(chance.random() * 0.003)  # let some of it happen before the next blow
                     case _:
                         tree.ref(name).cast(Put(number))
         assert len(calls) == asked, "every call ended in a value or a typed error"

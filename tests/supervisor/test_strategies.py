@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from supervisor import (
@@ -246,6 +247,12 @@ async def test_dynamic_children_are_not_made_again_when_their_supervisor_is() ->
         assert await tree.ref("guest").call(GetAll()) == []
 
 
+async def _linger() -> None:
+    """Take some turns of the event loop, in which somebody who should wait could begin."""
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+
+
 async def test_the_old_incarnation_has_fully_ended_before_the_new_one_starts() -> None:
     """tqwewe/kameo#387: spawned tasks, timers and on_stop included."""
     alive: list[str] = []
@@ -257,10 +264,10 @@ async def test_the_old_incarnation_has_fully_ended_before_the_new_one_starts() -
                 overlaps.append(list(alive))
             alive.append("actor")
             self.context.spawn(self._beside)
-            await anyio.sleep(0)
+            await _linger()
 
         async def on_stop(self, reason: object) -> None:
-            await anyio.sleep(0.01)
+            await _linger()
             alive.remove("actor")
 
         async def _beside(self) -> None:
@@ -269,7 +276,7 @@ async def test_the_old_incarnation_has_fully_ended_before_the_new_one_starts() -
                 await anyio.sleep_forever()
             finally:
                 with anyio.CancelScope(shield=True):
-                    await anyio.sleep(0.01)
+                    await _linger()
                 alive.remove("beside")
 
     async with open_tree(SupervisorSpec("root", [ChildSpec("a", Exclusive)], intensity=10)) as tree:
