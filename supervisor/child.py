@@ -188,6 +188,7 @@ class _Child:
     def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         self._cell.phase = Phase.STOPPING
         self._told = reason
+        self._cell.hand_back()
         self._outbox.put(wire.Ending(wire.sendable(reason)))
         return False  # not in this process
 

@@ -192,6 +192,18 @@ class OwnCell(Cell):
         self.queue.append(letter)
         self.wake()
 
+    def hand_back(self) -> None:
+        """What the actor said to itself and will not hear goes to the daemon, which keeps it for the next incarnation.
+
+        Of what was delivered the daemon has a copy. A process that is killed hands nothing back.
+        """
+        for letter in self.queue:
+            if not isinstance(letter, Pending) and id(letter) not in self._delivered:
+                try:
+                    self._daemon.outbox.put(wire.Cast(self.name, wire.kind_of(letter), wire.body_of(letter)))
+                except (TypeError, ValueError):
+                    self.dead_letter(letter, "cannot be encoded")
+
     def give_up(self, number: int) -> None:
         """The caller has left."""
         if (pending := self._pending.get(number)) is not None:

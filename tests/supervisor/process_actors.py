@@ -36,6 +36,18 @@ class Boom(Message, frozen=True):
     text: str = "boom"
 
 
+class Note(Message, frozen=True):
+    """Remember a number."""
+
+    number: int
+
+
+class NoteAndBoom(Message, frozen=True):
+    """Say this to yourself, and crash."""
+
+    note: Note
+
+
 class BoomCall(Request[None], frozen=True):
     """Crash with the call in hand."""
 
@@ -46,12 +58,6 @@ class Hold(Request[str], frozen=True):
 
 class Let(Message, frozen=True):
     value: str
-
-
-class Note(Message, frozen=True):
-    """Remember a number."""
-
-    number: int
 
 
 class Noted(Request[list[int]], frozen=True):
@@ -204,6 +210,11 @@ class Worker(Actor):
     @on(Boom)
     async def _(self, message: Boom) -> None:
         raise ValueError(message.text)
+
+    @on(NoteAndBoom)
+    async def _(self, message: NoteAndBoom) -> None:
+        self.context.self_ref.cast(message.note)
+        raise ValueError("boom after a note")
 
     @on(BoomCall)
     async def _(self, message: BoomCall) -> None:

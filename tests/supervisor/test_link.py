@@ -43,6 +43,7 @@ from tests.supervisor.process_actors import (
     LinkTo,
     Mirror,
     Note,
+    NoteAndBoom,
     Noted,
     Point,
     Quit,
@@ -208,6 +209,16 @@ async def test_queued_casts_survive_a_restart_in_order_and_the_one_in_hand_is_no
         await next_life(worker, 1)
         assert await worker.call(Noted()) == list(range(50))
         assert (await worker.call(WhoAreYou()))["incarnation"] == 2
+
+
+@pytest.mark.parametrize("child", [task_child("Worker"), process_child()], ids=lambda child: child.isolation)
+async def test_what_an_actor_says_to_itself_survives_its_crash(child: ChildSpec) -> None:
+    async with tree_of(child) as tree:
+        worker = tree.ref("Worker")
+        for number in (1, 2):
+            worker.cast(NoteAndBoom(Note(number)))
+            await next_life(worker, number)
+            assert await worker.call(Noted()) == [number]
 
 
 async def test_a_wedged_process_fills_its_mailbox_and_nobody_waits() -> None:
