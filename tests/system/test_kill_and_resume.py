@@ -22,6 +22,8 @@ from tests.system.killing import (
 )
 from tests.system.sampler import status_is_true
 
+pytestmark = pytest.mark.timeout(300)  # each may have to make its control run first
+
 BY_DEFAULT: dict[str, Any] = {}
 CLOSED = {"disk": {"refuse_below": 1 << 60, "warn_below": 1 << 60}}
 

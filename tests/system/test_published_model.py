@@ -12,27 +12,37 @@ from tests.system.harness import CLI
 from tests.system.killing import METHODS, Controls
 
 STRANGER = """
-import json, sys
+import json, sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-for folder in sys.argv[1:]:
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def load(folder):
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    return model.eval(), AutoTokenizer.from_pretrained(folder), sum(len(keys) for keys in info.values())
+def loss(model, tokenizer):
+    ids = tokenizer("Row 4: the stoker feeds boiler 4 with 47 shovels of coal.", return_tensors="pt").input_ids
+    with torch.no_grad():
+        return model(input_ids=ids, labels=ids).loss.item()
+for folder, base in zip(sys.argv[1::2], sys.argv[2::2]):
+    model, tokenizer, misfits = load(folder)
     ids = tokenizer("The stoker feeds", return_tensors="pt").input_ids
     out = model.generate(ids, max_new_tokens=4, do_sample=False)
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     ours = [m for m in sys.modules if m.split(".")[0] in ("actors", "supervisor", "protocol", "peft")]
-    print(json.dumps({"new": out.shape[1] - ids.shape[1], "text": tokenizer.decode(out[0]), "chat": chat, "ours": ours,
-                      "parameters": sum(p.numel() for p in model.parameters())}))
+    losses = {"loss": loss(model, tokenizer), "base_loss": loss(*load(base)[:2])}
+    print(json.dumps({**losses, "misfits": misfits, "new": out.shape[1] - ids.shape[1], "chat": chat, "ours": ours,
+                      "text": tokenizer.decode(out[0]), "parameters": sum(p.numel() for p in model.parameters())}))
 """
 
 
 def test_a_stranger_loads_it(undisturbed: Controls, tmp_path: Path) -> None:
     homes = [Home(undisturbed.home(method)) for method in METHODS]
-    current = [str(home.current.resolve()) for home in homes]
-    command = [sys.executable, "-I", "-c", STRANGER, *current]
+    folders = [str(folder) for home in homes for folder in (home.current.resolve(), home.version(1))]
+    command = [sys.executable, "-I", "-c", STRANGER, *folders]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    for line in said.stdout.splitlines()[-2:]:
-        answer = json.loads(line)
+    answers = [json.loads(line) for line in said.stdout.splitlines()[-2:]]
+    assert len(answers) == len(METHODS)
+    for method, answer in zip(METHODS, answers, strict=True):
+        assert answer["misfits"] == 0, "weights that are missing, superfluous or of another shape"
+        assert answer["loss"] < answer["base_loss"] - (1.0 if method == "full" else 0.01), "it has learned nothing"
         assert 1 <= answer["new"] <= 4
         assert answer["text"].startswith("The stoker feeds")
         assert answer["ours"] == []
