@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from actors.board import Board
 from actors.queue.office import BetweenFiles, Office
+from actors.queue.unwritable import Unwritable
 from actors.settings_store import ConfigStore
 from protocol.home import Home
 from protocol.messages.common import Done
@@ -106,7 +107,13 @@ class LeaseDesk(Office):
     # ------------------------------------------------------------ either way
 
     async def _lend(self, message: RequestLease, reply: Reply[Lease]) -> None:
-        token = await self.do(self.gate.lend, message.holder)
+        try:
+            token = await self.do(self.gate.lend, message.holder)
+        except Unwritable as error:
+            self.gate.wish(None)  # else no file would be begun for as long as its holder waits
+            self.announce()
+            reply.send(_refused(str(error)))
+            return
         if reply.done:  # the caller left meanwhile, and will never give it back
             await self.do(self.gate.take_back, token)
             await self.offer()

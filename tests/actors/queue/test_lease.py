@@ -19,7 +19,7 @@ from protocol.messages.queue import (
     Trained,
 )
 from supervisor import CallTimeout, Pending
-from supervisor.testing import VirtualClock, eventually
+from supervisor.testing import FullDisk, VirtualClock, eventually
 from tests.actors.queue.hall import Hall, open_hall
 from tests.actors.queue.homes import stats
 
@@ -152,6 +152,20 @@ async def test_with_nothing_in_processing_it_is_lent_at_once(home: Home) -> None
     async with open_hall(home) as hall:
         await hall.accept("a.jsonl")
         assert (await wish(hall)).granted
+
+
+async def test_one_that_cannot_be_noted_on_a_full_disk_is_refused_and_holds_nobody_up(home: Home) -> None:
+    disk = FullDisk()
+    async with open_hall(home, disk=disk) as hall:
+        await hall.accept("a.jsonl")
+        disk.full_at = len(disk.steps) + 1
+        lease = await wish(hall)
+        assert not lease.granted
+        assert "cannot write" in lease.reason
+        assert (hall.board.gate.lease, hall.board.gate.lease_wanted) == (None, None)
+        disk.make_room()
+        await eventually(lambda: hall.board.gate.open)
+        assert (await hall.claim()).file == "a.jsonl"
 
 
 async def test_a_file_whose_trainer_died_is_finished_before_it_is_lent(home: Home) -> None:
