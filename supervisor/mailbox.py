@@ -8,7 +8,7 @@ this process, or the link to a process) takes messages out; everybody else only 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,7 +128,7 @@ class Cell:
         """Queue a message, or let it die by the policy. Raises ``MailboxFull`` as :meth:`Ref.cast` says."""
         if self.phase > ACCEPTING:
             self.dead_letter(message, "stopping" if self.phase is Phase.STOPPING else "not running")
-        elif len(self.queue) < self.bound or self._made_room(message):
+        elif self._has_room() or self._made_room(message):
             self.queue.append(message)
             if self.waiter is not None:
                 self.wake()
@@ -139,7 +139,7 @@ class Cell:
             await self.backend.checkpoint()  # it never has to wait, and must not starve the reader for that
             self.cast(message)
             return
-        if len(self.queue) < self.bound:
+        if self._has_room():
             self.cast(message)
             return
         turn = _Turn(message, self.backend.waiter())
@@ -157,7 +157,7 @@ class Cell:
         phase = self.phase
         if phase > Phase.STARTING:
             pending.settle(None, self.refusal())
-        elif len(self.queue) < self.bound or self.overflow == "drop_oldest":
+        elif self._has_room() or self.overflow == "drop_oldest":
             if len(self.queue) >= self.bound:
                 self._drop(self.queue.popleft())
             self.queue.append(pending)
@@ -186,10 +186,7 @@ class Cell:
         """Take out the timers' messages that wait: they die with the incarnation that had set the timers."""
         if self.ticks:
             ticks, self.ticks = {id(tick) for tick in self.ticks}, None
-            kept = [letter for letter in self.queue if id(letter) not in ticks]
-            self.queue.clear()
-            self.queue.extend(kept)
-            self._admit()
+            self._keep(letter for letter in self.queue if id(letter) not in ticks)
 
     def put_system(self, message: SystemMessage) -> None:
         """Queue a system message. These are few, never dropped for want of room, and served before all others."""
@@ -253,12 +250,9 @@ class Cell:
         """Fail every call that waits, and leave the casts where they are."""
         waiting = [letter for letter in self.queue if isinstance(letter, Pending)]
         if waiting:
-            kept = [letter for letter in self.queue if not isinstance(letter, Pending)]
-            self.queue.clear()
-            self.queue.extend(kept)
+            self._keep(letter for letter in self.queue if not isinstance(letter, Pending))
             for pending in waiting:
                 pending.settle(None, self.refusal())
-            self._admit()
 
     def bury(self, why: str) -> None:
         """The name has ended for good: what is left becomes dead letters, and waiting senders go on to that, too."""
@@ -277,6 +271,19 @@ class Cell:
     def dead_letter(self, message: object, why: str) -> None:
         """Tell that nobody will handle a message. ``why`` is one of a few fixed words: letters are counted by it."""
         self.on_dead_letter(self.name, type(message).__name__, why)
+
+    def _has_room(self) -> bool:
+        """Whether one more fits. Calls whose callers have gone are taken out first: they wait for nothing."""
+        if len(self.queue) >= self.bound and any(isinstance(letter, Pending) and letter.done for letter in self.queue):
+            self._keep(letter for letter in self.queue if not (isinstance(letter, Pending) and letter.done))
+        return len(self.queue) < self.bound
+
+    def _keep(self, letters: Iterable[Message | Pending[Any]]) -> None:
+        """Have only these of the letters wait, and whoever waits for the room that this makes."""
+        kept = list(letters)
+        self.queue.clear()
+        self.queue.extend(kept)
+        self._admit()
 
     def _made_room(self, message: Message) -> bool:
         if self.overflow == "drop_oldest":

@@ -97,6 +97,39 @@ async def test_a_waiting_send_goes_on_to_become_a_dead_letter_when_the_actor_end
         assert sum(tree.dead_letters.values()) == 3
 
 
+@pytest.mark.parametrize("kind", [Narrow, Rejecting, DroppingOldest, DroppingNewest])
+async def test_calls_whose_callers_have_gone_take_no_room(kind: type[Counter]) -> None:
+    actor = kind()
+    async with open_tree(one(actor)) as tree:
+        ref = tree.ref("a")
+        ref.request(Hold(), timeout=60)
+        await settle()
+        ref.cast(Put(1))
+        ref.request(GetAll(), timeout=60).cancel()
+        ref.cast(Put(2))
+        assert tree.view().children[0].mailbox == 2
+        actor.hold.set()
+        assert await _values(tree) == [1, 2]
+    assert tree.dead_letters == {}
+
+
+async def test_a_sender_that_waits_for_room_goes_before_who_finds_it() -> None:
+    actor = Narrow()
+    async with open_tree(one(actor)) as tree, anyio.create_task_group() as tasks:
+        ref = tree.ref("a")
+        ref.request(Hold(), timeout=60)
+        await settle()
+        ref.cast(Put(1))
+        gone = ref.request(GetAll(), timeout=60)
+        tasks.start_soon(ref.send, Put(2))
+        await settle()
+        gone.cancel()
+        with pytest.raises(MailboxFull):
+            ref.cast(Put(3))
+        actor.hold.set()
+        assert await _values(tree) == [1, 2]
+
+
 async def test_dropping_the_oldest() -> None:
     actor = DroppingOldest()
     async with open_tree(one(actor)) as tree:
