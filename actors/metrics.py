@@ -54,7 +54,7 @@ JOB_EVENTS: Final = (
 )
 """What QueueManager tells on the topic ``queue`` and is worth counting."""
 
-GATES: Final = ("paused", "stop_after_file", "lease", "disk", "device")
+GATES: Final = ("paused", "stop_after_file", "lease", "lease_wanted", "disk", "storage", "device")
 
 
 class DaemonMetrics(Collector):

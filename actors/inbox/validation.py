@@ -23,7 +23,8 @@ KEPT: Final = 1000
 
 BOM: Final = b"\xef\xbb\xbf"
 _DRAIN: Final = 1 << 16
-_REASON: Final = 300
+REASON: Final = 300
+"""Characters of a reason that are kept: some quote the line."""
 
 
 class Hash(Protocol):
@@ -132,7 +133,7 @@ def read_rows(
             try:
                 yield number, parse_row(line)
             except BadRow as error:
-                yield number, BadLine(number, str(error)[:_REASON])
+                yield number, BadLine(number, str(error)[:REASON])
 
 
 def check_file(

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy
 
 from actors.inbox.rows import BadRow, parse_row
-from actors.inbox.validation import BOM
+from actors.inbox.validation import BOM, REASON
 from actors.trainer.engine import Encoded, RowEncoder
 from protocol.messages.common import BadLine
 
@@ -154,7 +154,7 @@ class Payload:
         except BadRow as error:
             index.refused += 1
             if len(index.bad) < KEPT_LINES:
-                index.bad.append(BadLine(number, str(error)))
+                index.bad.append(BadLine(number, str(error)[:REASON]))
             return
         if is_held_out(body, held_out):
             index.held_out += 1

@@ -159,6 +159,10 @@ async def test_the_metrics_follow_the_board() -> None:
         found = await the.samples()
         assert found["stokehold_state", "paused"] == 1
         assert found["stokehold_gate_shut", "paused"] == 1
+        for shut in (field for field in GateView.__struct_fields__ if not GateView(**{field: "because"}).open):
+            the.board.gate = GateView(**{shut: "because"})
+            found = await the.samples()
+            assert found["stokehold_gate_shut", shut] == 1
 
 
 async def test_no_name_of_a_file_or_job_gets_into_the_metrics_and_they_stay_few() -> None:

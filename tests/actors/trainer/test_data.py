@@ -89,6 +89,14 @@ def test_a_line_that_was_refused_for_its_length_is_never_held_in_memory(tmp_path
         assert found.read(1).ids == Encoder(tokenizer, 64).encode(TextRow("c d")).ids
 
 
+def test_a_reason_that_quotes_its_line_is_cut(tmp_path: Path, tokenizer: Any) -> None:
+    key = "k" * 5000
+    found, sha256 = payload(tmp_path, tokenizer, f'{{"{key}": 1, "{key}": 2}}\n'.encode())
+    with found:
+        assert found.scan(sha256, (), 0.0, always)
+    assert [len(bad.reason) for bad in found.index.bad] == [300]
+
+
 def test_a_changed_payload_is_found_out(tmp_path: Path, tokenizer: Any) -> None:
     found, sha256 = payload(tmp_path, tokenizer, b'{"text": "a b"}\n{"text": "c d"}\n')
     with found:
