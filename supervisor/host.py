@@ -96,7 +96,9 @@ class Host:
                     case Configure():
                         self._configure(command)
                     case Fork(number=number):
-                        if link is not None and self._fork(number, link):
+                        if link is None:
+                            self._report(Refused(number, "no descriptor is left in the process host"))
+                        elif self._fork(number, link):
                             assert self._configuration is not None  # _fork refuses without
                             return link, self._configuration
                     case Signal():

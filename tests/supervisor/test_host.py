@@ -25,6 +25,7 @@ from supervisor import (
     custody,
     open_tree,
 )
+from supervisor.hosting import HostFailed, ProcessHost
 from supervisor.testing import EventLog
 from tests.supervisor.process_actors import (
     Add,
@@ -313,3 +314,23 @@ async def test_a_machine_out_of_descriptors_fails_the_start_and_nothing_else(vic
         assert not runs(who["pid"])
         assert (await tree.ref("Other").call(WhoAreYou()))["incarnation"] == 1
     assert custody.descendants(os.getpid()) == []
+
+
+async def test_a_host_out_of_descriptors_says_so_at_once() -> None:
+    host = ProcessHost((), {})
+    try:
+        link, first = await host.fork()
+        with link:
+            os.kill(first.pid, signal.SIGKILL)
+            await host.exited(first.number)
+        assert host.pid is not None
+        soft, hard = resource.prlimit(host.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(host.pid, resource.RLIMIT_NOFILE, (3, hard))
+        with pytest.raises(HostFailed, match="descriptor"), anyio.fail_after(5):
+            await host.fork()
+        resource.prlimit(host.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        link, second = await host.fork()
+        link.close()
+        await host.exited(second.number)
+    finally:
+        await host.end()
