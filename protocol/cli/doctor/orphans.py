@@ -48,11 +48,15 @@ def _left() -> Iterator[tuple[int, str]]:
             command = (_PROC / process / "cmdline").read_bytes()
         except OSError:  # ended meanwhile, or another user's
             continue
-        tag = next((entry[len(TAG) :].decode() for entry in environment.split(b"\0") if entry.startswith(TAG)), "")
+        tag = next(
+            (entry[len(TAG) :].decode(errors="replace") for entry in environment.split(b"\0") if entry.startswith(TAG)),
+            "",
+        )
         match tag.split("."):
-            # A pid of another namespace means nothing here.
-            case [space, owner, started, _] if space == namespace and not _runs(int(owner), int(started)):
-                yield int(process), command.replace(b"\0", b" ").decode(errors="replace").strip()
+            # A pid of another namespace means nothing here, and what holds no numbers is no tag of ours.
+            case [space, owner, started, _] if space == namespace and owner.isdecimal() and started.isdecimal():
+                if not _runs(int(owner), int(started)):
+                    yield int(process), command.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def _runs(pid: int, started: int) -> bool:

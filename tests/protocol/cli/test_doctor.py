@@ -148,6 +148,8 @@ def test_a_process_whose_owner_is_dead_is_an_orphan(monkeypatch: pytest.MonkeyPa
     namespace, me, _, rest = mine.split(".")
     tags = {
         "orphan": f"{namespace}.{ended.pid}.1.{rest}",
+        "no numbers": f"{namespace}.x.y.{rest}",
+        "undecodable": f"\udcff.1.1.{rest}",
         "kept": mine,
         "recycled": f"{namespace}.{me}.1.{rest}",
         "elsewhere": f"1.{ended.pid}.1.{rest}",
