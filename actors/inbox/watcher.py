@@ -27,7 +27,7 @@ from protocol.home import Home
 from protocol.inbox_names import read_name
 from protocol.messages.common import Done, Message, Trouble
 from protocol.messages.inbox import QuietScan, Rescan
-from protocol.messages.queue import Accept, Accepted, InboxCount, QuietReport, Refuse
+from protocol.messages.queue import Accept, Accepted, QuietReport, Refuse
 from protocol.messages.trainer import ConfigChanged
 from supervisor import Actor, CallFailed, HandlerFailed, MailboxFull, Pending, Reason, Reply, on, on_deferred
 from supervisor.durable import Disk
@@ -83,7 +83,6 @@ class InboxWatcher(Actor):
         """Files that could not be handed over: when to try again, and after how long the time after that."""
         self._quiet_wanted: list[int] = []
         self._rescans: list[Reply[Done]] = []
-        self._told: int | None = None
         self._in_hand = 0
 
     async def on_start(self) -> None:
@@ -94,7 +93,7 @@ class InboxWatcher(Actor):
         self._board.troubles.pop(NAME, None)
 
     def summary(self) -> Mapping[str, object]:
-        return {"files": self._told or 0, "in_hand": self._in_hand, "retrying": len(self._retry)}
+        return {"files": self._board.inbox_files, "in_hand": self._in_hand, "retrying": len(self._retry)}
 
     @on(_Look)
     async def _look(self, message: _Look) -> None:
@@ -146,7 +145,7 @@ class InboxWatcher(Actor):
         now = self.context.clock.monotonic()
         found = await to_thread.run_sync(self._scan, inotify)
         candidates = self._candidates(found)
-        self._count(len(candidates))
+        self._board.inbox_files = len(candidates)
         for request in quiet_wanted:
             self._report_quiet(request, quiet=not candidates)
         config = self._store.current
@@ -237,13 +236,6 @@ class InboxWatcher(Actor):
         self._retry[candidate.path] = (self.context.clock.monotonic() + delay, min(most, 2 * delay))
 
     # ---------------------------------------------------------------- what others are told
-
-    def _count(self, files: int) -> None:
-        self._board.inbox_files = files
-        if files != self._told:
-            with suppress(MailboxFull):  # then the next look says it
-                self.context.ref(QUEUE).cast(InboxCount(files))
-                self._told = files
 
     def _report_quiet(self, request: int, *, quiet: bool) -> None:
         with suppress(MailboxFull):  # then the lease is not granted, and asked for again

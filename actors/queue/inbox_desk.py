@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from actors.queue.intake import Answer, Intake
 from actors.queue.office import Office
-from protocol.messages.queue import Accept, Accepted, InboxCount, Refuse
-from supervisor import Refused, Reply, on, on_batch, on_deferred
+from protocol.messages.queue import Accept, Accepted, Refuse
+from supervisor import Refused, Reply, on_batch, on_deferred
 
 
 class InboxDesk(Office):
@@ -23,10 +23,6 @@ class InboxDesk(Office):
     @on_deferred(Refuse)
     async def _refuse(self, message: Refuse, reply: Reply[Accepted]) -> None:
         _give(reply, await self.do(Intake(self.book).refuse, message))
-
-    @on(InboxCount)
-    async def _inbox_count(self, message: InboxCount) -> None:
-        """InboxWatcher keeps the board's number itself."""
 
 
 def _give(reply: Reply[Accepted], answer: Answer) -> None:

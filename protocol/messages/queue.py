@@ -197,12 +197,6 @@ class QuietReport(Message, frozen=True):
     quiet: bool
 
 
-class InboxCount(Message, frozen=True):
-    """How many files stand in the inbox, settled or not. Cast by InboxWatcher when it changes."""
-
-    files: int
-
-
 # ---------------------------------------------------------------- from TrainerActor
 
 

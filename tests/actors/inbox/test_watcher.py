@@ -19,7 +19,7 @@ from actors.settings_store import ConfigStore
 from protocol.config import Config, DataSection, InboxSection
 from protocol.home import Home
 from protocol.messages.inbox import QuietScan, Rescan
-from protocol.messages.queue import Accept, Accepted, InboxCount, QuietReport, Refuse
+from protocol.messages.queue import Accept, Accepted, QuietReport, Refuse
 from supervisor import Actor, ChildSpec, Disk, Refused, SupervisorSpec, Tree, on, open_tree
 from supervisor.testing import eventually
 
@@ -35,7 +35,6 @@ class Ledger:
 
     accepted: list[Accept] = field(default_factory=list)
     refused: list[Refuse] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
     quiet: dict[int, bool] = field(default_factory=dict)
     answer_with: Exception | None = None
     asked: int = 0
@@ -71,10 +70,6 @@ class Clerk(Actor):
     async def _(self, message: Refuse) -> Accepted:
         self.ledger.refused.append(message)
         return self.take(message.path)
-
-    @on(InboxCount)
-    async def _(self, message: InboxCount) -> None:
-        self.ledger.counts.append(message.files)
 
     @on(QuietReport)
     async def _(self, message: QuietReport) -> None:
@@ -329,14 +324,12 @@ async def test_more_files_than_the_kernel_queues_events_for_are_each_taken_once(
         assert len(set(the.ledger.files)) == files
 
 
-async def test_how_many_files_wait_is_told_when_it_changes(tmp_path: Path) -> None:
+async def test_how_many_files_stand_in_the_inbox_is_on_the_board(tmp_path: Path) -> None:
     async with room(tmp_path, settle=3600) as the:
-        await eventually(lambda: the.ledger.counts == [0])
         path = the.drop("a.jsonl")
-        await eventually(lambda: the.ledger.counts == [0, 1])
-        assert the.board.inbox_files == 1
+        await eventually(lambda: the.board.inbox_files == 1)
         path.unlink()
-        await eventually(lambda: the.ledger.counts == [0, 1, 0])
+        await eventually(lambda: the.board.inbox_files == 0)
 
 
 async def test_the_inbox_is_quiet_when_nothing_waits_in_it(tmp_path: Path) -> None:
