@@ -35,7 +35,7 @@ from protocol.messages.common import PRIORITIES, Done, Message, Trouble
 from protocol.messages.queue import DiskGate, NoWork, Stopping
 from protocol.messages.trainer import ConfigChanged
 from protocol.records import NewerFormat
-from supervisor import Disk, Reason, Shutdown, on
+from supervisor import Disk, Reason, Shutdown, Timer, on
 
 EDITABLE: tuple[Place, ...] = (*PRIORITIES, "failed")
 """The folders in which people may move, add and delete files."""
@@ -55,6 +55,8 @@ class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
         super().__init__(home, store, disk, board)
         self._damage: Trouble | None = None
         """What was found to be damaged at the start, and stays to be said."""
+        self._rounds: Timer
+        """Looks around every ``inbox.rescan`` seconds."""
         self._folder_times: tuple[int, ...] = ()
         """When the folders that people may edit had last changed before they were looked at."""
 
@@ -66,7 +68,7 @@ class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
         else:  # only this actor is new, and its trainer works on
             self.phase = "training" if held.tally.live_boot else "loading"
         self.context.monitor(self.context.ref(TRAINER))
-        self.context.every(self.settings.current.inbox.rescan, _LookAround())
+        self._rounds = self.context.every(self.settings.current.inbox.rescan, _LookAround())
         self._say_trouble()
         self.announce()
         self.board.queue_ready = True
@@ -101,7 +103,9 @@ class QueueManager(TrainerDesk, InboxDesk, LeaseDesk, PeopleDesk):
 
     @on(ConfigChanged)
     async def _config_changed(self, message: ConfigChanged) -> None:
-        """Every setting is read where it is used."""
+        """All other settings are read where they are used."""
+        self._rounds.cancel()
+        self._rounds = self.context.every(self.settings.current.inbox.rescan, _LookAround())
 
     @on(TryAgain)
     async def _try_again(self, message: TryAgain) -> None:

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.queue.manager import QueueManager
@@ -229,6 +230,15 @@ async def test_hands_in_the_folders_are_obeyed_while_the_daemon_runs(home: Home)
         await eventually(lambda: (hall.board.queue.normal, hall.board.queue.low) == (0, 1))
         await eventually(lambda: (home.inbox / "high" / "added.jsonl").exists())
         assert [row.file for row in await hall.queue.call(GetHistory())] == ["deleted.jsonl"]
+
+
+async def test_how_often_hands_are_looked_for_can_be_changed_at_any_time(home: Home) -> None:
+    async with open_hall(home) as hall:
+        await hall.queue.call(Pause())
+        await hall.accept("deleted.jsonl")
+        (home.line("normal") / "deleted.jsonl").unlink()
+        hall.reconfigure(msgspec.structs.replace(hall.store.current, inbox=InboxSection(rescan=0.05)))
+        await eventually(lambda: hall.board.queue.normal == 0)
 
 
 async def test_hands_in_failed_are_obeyed_while_the_daemon_runs(home: Home) -> None:
