@@ -26,7 +26,7 @@ from supervisor.reasons import Killed, Shutdown
 from supervisor.record import ChildRecord, Status
 from supervisor.ref import Ref
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
-from supervisor.steps import WAITS_FOR_ASKER
+from supervisor.steps import TERMINATED, WAITS_FOR_ASKER
 
 if TYPE_CHECKING:
     from supervisor.runtime import TreeRuntime
@@ -206,7 +206,7 @@ async def _start_child(supervisor: Supervisor, spec: ChildSpec | SupervisorSpec)
 
 async def _terminate_child(supervisor: Supervisor, id: str) -> None:
     child = _child(supervisor, id)
-    ended = await supervisor.end_one(child, Shutdown("terminated on request"), "final")
+    ended = await supervisor.end_one(child, Shutdown(TERMINATED), "final")
     supervisor.pass_on_restart(child)
     if not ended:
         raise StopIncomplete([supervisor.runtime.stuck[id]])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.incarnation import Incarnation, maker_of, release
 from supervisor.limits import kill_grace, start_limit, stop_limit
-from supervisor.reasons import Killed, Reason, StartFailed
+from supervisor.reasons import Killed, Reason, Shutdown, StartFailed
 from supervisor.record import ChildRecord, Fate
 from supervisor.reports import report_lifecycle
 from supervisor.spec import SupervisorSpec
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from supervisor.runtime import TreeRuntime
 
 
+TERMINATED = "terminated on request"
 WAITS_FOR_ASKER = "waits for the very actor that asks"
 
 
@@ -104,9 +105,11 @@ class Steps:
             child.exit = None
             return False
         if self.stopping is None:
-            text = "given up on request" if child.aborted else f"no ack within {start_limit(child.spec):g} s"
-            await self.end_one(child, StartFailed("StartTimeout", text), "again" if retried else "final")
-            child.last_reason = StartFailed("StartTimeout", text)
+            reason: Reason = StartFailed("StartTimeout", f"no ack within {start_limit(child.spec):g} s")
+            if child.aborted:
+                reason = Shutdown(TERMINATED)
+            await self.end_one(child, reason, "again" if retried and not child.aborted else "final")
+            child.last_reason = reason
         return False
 
     async def _name_is_free(self, child: ChildRecord) -> bool:

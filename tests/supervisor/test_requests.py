@@ -200,12 +200,15 @@ async def test_stopping_a_tree_in_a_failing_restart_loop() -> None:
 async def test_a_child_that_is_being_restarted_can_be_terminated_in_the_middle() -> None:
     gate = Gate()
     async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: GatedActor(gate))])) as tree:
+        log = EventLog(tree.stream)
         gate.shut()
         tree.inject_fault("a", ValueError("x"))
         await eventually(lambda: gate.starts == 2)
         with anyio.fail_after(5):
             await tree.supervisor("root").terminate_child("a")
         assert await _statuses(tree) == {"a": "stopped"}
+        assert log.read(event="exited", actor="a")[-1]["reason"] == "shutdown: terminated on request"
+        assert [report["error"] for report in log.topic("crashes")] == ["ValueError"], "what was asked for is no crash"
         gate.open()
         await tree.supervisor("root").restart_child("a")
         assert await _statuses(tree) == {"a": "running"}
