@@ -87,9 +87,19 @@ class AsyncClient:
             return outcome(await again.exchange(id, data), message)
 
     async def cast(self, to: str, message: Message) -> None:
-        """Send a message to an actor without waiting for anything but room in the socket."""
+        """Send a message to an actor without waiting for anything but room in the socket.
+
+        Raises:
+            Failed: the connection is broken; the next call or cast connects anew.
+            NoDaemon: nothing listens any more, and nothing was sent.
+        """
         connection = await self._connected()
-        await connection.send(connection.dialogue.cast(to, message))
+        data = connection.dialogue.cast(to, message)
+        try:
+            await connection.send(data)
+        except Failed:
+            connection.close()
+            raise
 
     @asynccontextmanager
     async def subscribe(self, topics: Sequence[str]) -> AsyncIterator[AsyncIterator[TailEvent | Lagged]]:

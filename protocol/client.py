@@ -85,9 +85,19 @@ class Client:
         return outcome(again.exchange(id, data, deadline), message)
 
     def cast(self, to: str, message: Message) -> None:
-        """Send a message to an actor without waiting for an answer."""
+        """Send a message to an actor without waiting for an answer.
+
+        Raises:
+            Failed: the connection is broken; the next call or cast connects anew.
+            NoDaemon: nothing listens any more, and nothing was sent.
+        """
         connection = self._connected()
-        connection.send(connection.dialogue.cast(to, message))
+        data = connection.dialogue.cast(to, message)
+        try:
+            connection.send(data)
+        except Failed:
+            connection.close()
+            raise
 
     def subscribe(self, topics: Sequence[str]) -> Subscription:
         """Return the events of these topics from now on, over a connection of their own."""

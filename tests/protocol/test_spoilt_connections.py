@@ -12,10 +12,10 @@ import anyio
 import anyio.abc
 import pytest
 
-from protocol.client import Failed
+from protocol.client import Failed, NoDaemon
 from protocol.framing import encode_frame
 from protocol.wire import WelcomeFrame
-from tests.protocol.house import Echo, House, Note, serving
+from tests.protocol.house import Echo, House, Note, serving, until
 from tests.protocol.test_clients import connecting
 
 __all__ = ["connecting"]
@@ -82,3 +82,15 @@ async def test_what_is_unreadable_ends_the_connection(path: Path, connecting: An
                 await client.call("House", Echo("x"))
         async with serving(path, House()):
             assert await client.call("House", Echo("x")) == "x"
+
+
+async def test_who_only_casts_finds_a_restarted_server(path: Path, connecting: Any) -> None:
+    house = House()
+    async with AsyncExitStack() as later:
+        async with serving(path, House()):
+            client = await later.enter_async_context(connecting(path))
+        with pytest.raises((Failed, NoDaemon)):
+            await client.cast("House", Note("to nobody"))
+        async with serving(path, house):
+            await client.cast("House", Note("ahoy"))
+            await until(lambda: house.notes == ["ahoy"])
