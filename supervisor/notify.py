@@ -39,7 +39,3 @@ class Notifier:
             self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, self._address)
         except OSError:
             return
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
