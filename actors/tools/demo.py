@@ -59,7 +59,7 @@ def main() -> int:
         with _daemon(home, console) as process:
             jobs = _submit(home, console)
             _watch(home, jobs, process, console)
-            rows = [row for row in reversed(_ask(home, {"type": "get_history"})) if row["id"] in jobs]
+            rows = _rows(home, jobs)
             _report(home, rows, console)
     except KeyboardInterrupt:
         console.print("Stopped. [bold]make run[/bold] goes on from there.")
@@ -182,13 +182,18 @@ def _watch(home: Home, jobs: list[str], process: subprocess.Popen[bytes] | None,
             sheet.take(now)
             live.update(sheet.drawn(now))
             if now["state"] == "idle" and not now["model"]["behind_steps"] and _over(home, jobs):
-                sheet.complete()
+                sheet.end(_rows(home, jobs))
                 live.update(sheet.drawn(now))
                 return
             if not console.is_terminal and time.monotonic() - told > PLAIN_EVERY:
                 told = time.monotonic()
                 console.print(sheet.line(now), markup=False)
             time.sleep(0.1)
+
+
+def _rows(home: Home, jobs: list[str]) -> list[dict[str, Any]]:
+    """Return how these jobs ended, in the order in which they did."""
+    return [row for row in reversed(_ask(home, {"type": "get_history"})) if row["id"] in jobs]
 
 
 def _over(home: Home, jobs: list[str]) -> bool:
@@ -230,6 +235,13 @@ class Sheet:
             told = str(task.fields["told"]).partition(",")[0]
             self._bars.update(task.id, total=task.total or 1, completed=task.total or 1, told=told)
 
+    def end(self, rows: list[dict[str, Any]]) -> None:
+        """All is over: the history knows the last loss of each file, which may have passed between two looks."""
+        self.complete()
+        for row in rows:
+            if row["id"] in self._tasks and row["last_loss"] is not None:
+                self._bars.update(self._tasks[row["id"]], told=_fall(row))
+
     def drawn(self, now: dict[str, Any]) -> Group:
         head = Text.assemble(
             ("● ", "green" if now["state"] in ("training", "idle") else "yellow"), (now["state"], "bold")
@@ -265,10 +277,9 @@ def _report(home: Home, rows: list[dict[str, Any]], console: Console) -> None:
     """Say how each file ended, where the model is and what it writes, and what to do next."""
     console.print()
     for row in rows:
-        loss = "" if row["first_loss"] is None else f", loss {row['first_loss']:.2f} → {row['last_loss']:.2f}"
-        console.print(
-            f"  {row['file']}: {row['outcome']}, {row['samples']} samples in {row['steps']} steps{loss}", markup=False
-        )
+        read = f"{row['samples']:,} rows in {row['steps']} steps over all epochs"
+        loss = "" if row["last_loss"] is None else f", {_fall(row)}"
+        console.print(f"  {row['file']}: {row['outcome']}, {read}{loss}", markup=False)
     console.print(f"\nThe model is in [bold]{_shown(home.current)}[/bold], as transformers reads it.")
     with console.status("asking it"):
         answers = _answers(home.current)
@@ -281,6 +292,10 @@ def _report(home: Home, rows: list[dict[str, Any]], console: Console) -> None:
         f"\nFrom the beginning again: rm -r {_shown(home.root)} && make run",
         soft_wrap=True,
     )
+
+
+def _fall(row: dict[str, Any]) -> str:
+    return f"loss {row['first_loss']:.2f} → {row['last_loss']:.2f}"
 
 
 def _answers(model_folder: Path) -> list[str]:

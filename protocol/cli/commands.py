@@ -68,9 +68,13 @@ def run(words: list[str]) -> int:
         allow_abbrev=False,
     )
     common_options(top)
+    top.add_argument("--version", action="store_true", help="print the version and end")
     top.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     top.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     before = top.parse_args(words)
+    if before.version:
+        print(f"stokehold {import_module('importlib.metadata').version('stokehold')}")
+        return 0
     if before.command is None:
         top.print_help(sys.stderr)
         return MISUSE
@@ -86,7 +90,7 @@ def run(words: list[str]) -> int:
     common_options(parser)
     module.arguments(parser)
     options = parser.parse_args(
-        before.rest, argparse.Namespace(**{k: v for k, v in vars(before).items() if k != "rest"})
+        before.rest, argparse.Namespace(**{k: v for k, v in vars(before).items() if k not in ("rest", "version")})
     )
     for name, default in (("home", None), ("socket", None), ("json", False)):
         if not hasattr(options, name):

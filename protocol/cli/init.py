@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(f"made the home {home.root}")
     print(f"  its settings   {home.settings}")
+    print("  its model      a toy, until you name a real one there: model.source, before the first training fixes it")
     print(f"  start it       stokehold run --home {home.root}")
     print(f"  give it work   stokehold submit --home {home.root} FILE.jsonl    or copy files into {home.inbox}")
     return 0

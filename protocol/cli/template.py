@@ -67,7 +67,7 @@ TEMPLATE = """\
 #deterministic = true         # (restart)  the same weights, bit for bit, after any crash
 #seed = 0                     # (next job)
 #threads = 0                  # (restart)  CPU threads of the training process; 0: one for each core
-#processes = 1                # (restart)
+#processes = 1                # (restart)  1 is all that this version can do
 
 [checkpoint]
 #every_steps = 0              # (live)     save after so many steps; 0: by time alone

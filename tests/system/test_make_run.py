@@ -132,6 +132,9 @@ def test_ctrl_c_then_on_to_the_end_then_nothing_to_do(project: Path) -> None:
         assert second.wait(120) == 0, second.text[-3000:]
         assert "Going on where the last run stopped" in second.text
         assert "demo-home/models/current" in second.text
+        for name in ("2-chat.jsonl", "3-trivia.jsonl"):
+            shown = re.findall(rf"{name} .* (loss \d\S* → \S+)", second.text)[-1]
+            assert re.search(rf"{name}: trained, .* {re.escape(shown)}\n", second.text), "the bar and the report differ"
         assert "Sputnik" not in second.text  # 20 rows, read once: it has learned nothing, but it has written
         assert "first artificial Earth satellite" in second.text
     assert not home.socket.exists()

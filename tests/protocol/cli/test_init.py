@@ -27,6 +27,13 @@ def test_makes_every_folder_and_sound_settings(run: Run, tmp_path: Path) -> None
     assert run("config", "check", "--home", home.root).returncode == 0
 
 
+def test_it_says_that_the_model_is_a_toy_until_one_is_named(run: Run, tmp_path: Path) -> None:
+    """The first training stamps the model into the home: later is too late to hear of it."""
+    said = run("init", tmp_path / "home").stdout
+    assert "its model" in said
+    assert "model.source" in said
+
+
 def test_run_is_private_whatever_the_umask(run: Run, tmp_path: Path) -> None:
     before = os.umask(0)
     try:

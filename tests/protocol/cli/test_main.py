@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ TODAY = [
     "preview",
     "protocol",
 ]
+
+
+def test_version(run: Run) -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"stokehold {metadata.version('stokehold')}\n")
 
 
 def test_help_names_the_commands_of_today_and_no_others(run: Run) -> None:
