@@ -1,12 +1,15 @@
-"""What the tests of the wire share: where the server listens, and which encoding its client speaks."""
+"""What the tests of the wire share: where the server listens, which encoding is spoken, and by which client."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from protocol.aclient import connect
 from protocol.framing import Encoding
+from tests.protocol.house import BlockingInThread
 
 
 @pytest.fixture
@@ -18,3 +21,9 @@ def path(tmp_path: Path) -> Path:
 def encoding(request: pytest.FixtureRequest) -> Encoding:
     encoding: Encoding = request.param
     return encoding
+
+
+@pytest.fixture(params=[BlockingInThread, connect])
+def connecting(request: pytest.FixtureRequest) -> Any:
+    """Either client: ``async with connecting(path) as client``."""
+    return request.param

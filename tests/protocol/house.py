@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from protocol.client import Client
 from protocol.framing import Decoder, Encoding, decoder_for, encode
 from protocol.handler import Answer, Body, Peer, Refusal
 from protocol.messages.common import Message, Request, TailEvent
@@ -220,3 +221,24 @@ async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
     """Run a blocking client beside the server."""
     call: Awaitable[Any] = anyio.to_thread.run_sync(partial(function, *args, **kwargs))
     return await call
+
+
+class BlockingInThread:
+    """The blocking client with the surface of the async one, so that one test reads for both."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def __aenter__(self) -> BlockingInThread:
+        self._client: Client = await in_thread(Client.connect, self._path)
+        self.server = self._client.server
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._client.close()
+
+    async def call(self, to: str, message: Request[Any], timeout: float = 5.0) -> Any:
+        return await in_thread(self._client.call, to, message, timeout)
+
+    async def cast(self, to: str, message: Any) -> None:
+        await in_thread(self._client.cast, to, message)

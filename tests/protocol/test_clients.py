@@ -44,32 +44,6 @@ class Wrong(Request[int], frozen=True, tag="echo"):
     text: str
 
 
-class BlockingInThread:
-    """The blocking client with the surface of the async one, so that one test reads for both."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    async def __aenter__(self) -> BlockingInThread:
-        self._client: Client = await in_thread(Client.connect, self._path)
-        self.server = self._client.server
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._client.close()
-
-    async def call(self, to: str, message: Request[Any], timeout: float = 5.0) -> Any:
-        return await in_thread(self._client.call, to, message, timeout)
-
-    async def cast(self, to: str, message: Any) -> None:
-        await in_thread(self._client.cast, to, message)
-
-
-@pytest.fixture(params=[BlockingInThread, connect])
-def connecting(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 async def test_a_call_returns_the_declared_type(path: Path, connecting: Any) -> None:
     async with serving(path, House()), connecting(path) as client:
         assert client.server.pid == os.getpid()

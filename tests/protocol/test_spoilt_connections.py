@@ -16,9 +16,6 @@ from protocol.client import Failed, NoDaemon
 from protocol.framing import encode_frame
 from protocol.wire import WelcomeFrame
 from tests.protocol.house import Echo, House, Note, serving, until
-from tests.protocol.test_clients import connecting
-
-__all__ = ["connecting"]
 
 pytestmark = pytest.mark.anyio
 
