@@ -13,7 +13,6 @@ def test_pause_survives_a_crash_and_requests_to_stop_do_not(make_daemon: MakeDae
     it.wait_step(3, "a.jsonl")
     it.drop("b.jsonl", rows(10, start=1000))
     it.wait_status("b waits", lambda s: s["queue"]["normal"] == 1)
-    it.ask("SignalHandler", {"type": "stop", "mode": "after_file"})
     assert it.cli("pause").returncode == 0
     assert it.status()["state"] == "paused"
     saved = it.ledger().cursors[0].consumed
@@ -29,6 +28,10 @@ def test_pause_survives_a_crash_and_requests_to_stop_do_not(make_daemon: MakeDae
         now = it.status()
         assert (now["state"], now["job"], now["queue"]["normal"]) == ("paused", None, 2), "nothing trains"
         assert it.cli("resume").returncode == 0
+        it.wait_status("going on", lambda s: s["job"] and s["job"]["samples_done"] > saved)
+        it.ask("SignalHandler", {"type": "stop", "mode": "after_file"})
+        it.kill()
+        it.start()
         it.wait_status("both trained", lambda s: s["queue"]["done"] == 2)
     assert [entry.stats.samples for entry in it.ledger().committed] == [200, 10]
     assert it.process is not None

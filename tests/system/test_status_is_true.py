@@ -19,7 +19,7 @@ def lied_to(it: Daemon, **instead: Any) -> Sampler:
         said = it.try_status()
         return said if said is None else said | instead
 
-    return Sampler(lambda: it.pid, ask, it.home.processing)
+    return Sampler(lambda: it.pid, ask, it.home)
 
 
 def kill_trainer(it: Daemon) -> None:
@@ -63,7 +63,7 @@ def test_the_sampler_notices_a_lie(make_daemon: MakeDaemon) -> None:
         assert watched.lies[0].startswith(state)
     with lied_to(it, trainer_pid=it.pid) as watched:
         wait_for("the lie to be noticed", lambda: watched.lies, 10)
-    assert watched.lies[0].startswith("the training process is")
+    assert watched.lies[0].startswith("another training process")
     os.kill(it.status()["trainer_pid"], signal.SIGSTOP)  # it is there, and does nothing
     with lied_to(it) as watched:
         wait_for("the lie to be noticed", lambda: watched.lies, 10)
