@@ -258,7 +258,7 @@ class Session:
 
     def _keep_up(self, lineage: Lineage, learner: Learner) -> None:
         """Save and publish if it is time. Neither changes what the next step does."""
-        publish = self._keeper.publication_due(lineage)
+        publish = self._keeper.publication_due(lineage) and not isinstance(self._port.wanted(), Stop)
         if (publish or self._keeper.checkpoint_due(lineage)) and self._save() and publish:
             self._report.saving(True)
             self._keeper.publish(lineage, learner, "trained")

@@ -255,3 +255,16 @@ def test_a_version_from_the_future_does_not_keep_newer_ones_back(home: Home) -> 
     config = msgspec.structs.replace(settings(), publish=PublishSection(every=0, keep=2))
     port = run(home, FakePort(config, [second]))
     assert len({told.step for told in port.of(Published)}) > 3, "after each step, as was asked"
+
+
+def test_once_a_stop_is_asked_nothing_is_published(home: Home) -> None:
+    """A version of gigabytes would hold it up: the next start does what is owed."""
+    config = msgspec.structs.replace(settings(), publish=PublishSection(every=0, keep=2))
+    port = FakePort(config, two(home))
+    port.asks = lambda job: Stop() if any(one.step >= 2 for one in port.steps) else None
+    run(home, port)
+    assert port.steps[-1].global_step == 2
+    assert port.of(Published)[-1].step == 1
+    again = run(home, FakePort(config, port.jobs))
+    assert again.of(Published)[0].step == 1, "told again"
+    assert outcome(home)[1] == [("a", 44), ("b", 18)]
