@@ -11,6 +11,7 @@ import os
 import sys
 import tomllib
 from pathlib import Path
+from shlex import quote
 from typing import NoReturn
 
 from protocol.cli.failure import BAD_CONFIG, MISUSE, CommandFailed
@@ -46,6 +47,9 @@ def run(options: argparse.Namespace) -> int:
         words += ["--config", options.config]
     if home:
         words += ["--home", home]
+    if sys.stderr.isatty():  # the daemon itself says nothing while all is well, and a person would wonder
+        watch = f" In another terminal: stokehold status --home {quote(str(Path(home).absolute()))}" if home else ""
+        print(f"stokehold: starting; Ctrl-C stops it gently.{watch}", file=sys.stderr)
     become("supervisor", words)
 
 

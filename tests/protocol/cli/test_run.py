@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +61,21 @@ def test_the_pid_stays(fake: dict[str, str], home: Home) -> None:
     )
     out, _ = process.communicate(timeout=30)
     assert json.loads(out)["pid"] == process.pid
+
+
+def test_a_person_is_told_that_it_starts_and_a_log_is_not(run: Run, fake: dict[str, str], home: Home) -> None:
+    assert run("run", "--home", home.root, env=fake).stderr == ""
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [*COMMAND, "run", "--home", home.root],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=environment(fake),
+        check=True,
+    )
+    os.close(theirs)
+    assert f"stokehold status --home {home.root}" in os.read(ours, 4096).decode()
+    os.close(ours)
 
 
 def test_a_decoy_in_the_current_folder_is_not_run(run: Run, fake: dict[str, str], home: Home, tmp_path: Path) -> None:
