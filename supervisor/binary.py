@@ -166,7 +166,7 @@ class Binary:
             if self._boot.stop_count > 2:
                 os._exit(128 + number)
             if self._boot.stop_count == 2:
-                say("stokehold: second signal, ending at once\n")
+                say("stokehold: ending at once\n")
                 kill_descendants()
                 os._exit(128 + number)
         try:
