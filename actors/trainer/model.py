@@ -15,6 +15,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from actors.trainer.device import accelerator
 from actors.trainer.tiny import tiny_model, tiny_tokenizer
 from protocol.config import Config, ModelSection, TrainingSection
 
@@ -69,8 +70,7 @@ def pick_device(wanted: str) -> torch.device:
     """Return the device named, or for ``"auto"`` the first accelerator that torch sees, else the CPU."""
     if wanted != "auto":
         return torch.device(wanted)
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
+    return accelerator() or torch.device("cpu")
 
 
 def longest_row(settings: Any, training: TrainingSection) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy
 import torch
 
+from actors.trainer.device import accelerator
+
 Tensors = dict[str, torch.Tensor]
 
 
@@ -54,7 +56,7 @@ def restore(tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> No
 
 def _accelerator() -> tuple[str, Any]:
     """Return the kind of accelerator that there is (``cuda``, ``xpu``, ...) and its module of torch, or None."""
-    found = torch.accelerator.current_accelerator(check_available=True)
+    found = accelerator()
     return (found.type, torch.get_device_module(found)) if found is not None else ("", None)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from actors.trainer import rng
+from actors.trainer.device import free_memory
 from actors.trainer.engine import Learner, Unlike
 from actors.trainer.model import Source, load_folder, load_source, pick_device, prepare_torch, thread_count
 from actors.trainer.probe import differ, probe_logits
@@ -64,8 +65,7 @@ class TorchEngine:
 
     def release(self) -> None:
         gc.collect()
-        if torch.accelerator.is_available():
-            torch.accelerator.empty_cache()
+        free_memory()
 
     def _seeded(self, source: Source, config: Config) -> TorchLearner:
         rng.seed_all(config.training.seed)
