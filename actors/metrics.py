@@ -138,7 +138,7 @@ class DaemonMetrics(Collector):
             return
         yield _gauge("job_steps", "Optimizer steps of the running job.", job.step)
         yield _gauge("job_planned_steps", "Optimizer steps that the running job will have.", job.steps_total)
-        yield _gauge("job_samples", "Samples of the running job consumed.", job.samples_done)
+        yield _gauge("job_samples", "Samples of the running job trained at least once.", job.samples_done)
         yield _gauge("job_planned_samples", "Samples that the running job has.", job.samples_total)
         for name, text, value in (
             ("job_loss", "Loss of the newest step.", job.loss),

@@ -63,7 +63,7 @@ def _from_ledger(book: Book, entry: LedgerEntry) -> HistoryEntry:
         file=entry.file,
         sha256=entry.sha256,
         outcome="trained",
-        samples=stats.samples,
+        samples=stats.rows,
         held_out=stats.held_out,
         refused=stats.refused,
         tokens=stats.tokens,

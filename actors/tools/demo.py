@@ -277,7 +277,7 @@ def _report(home: Home, rows: list[dict[str, Any]], console: Console) -> None:
     """Say how each file ended, where the model is and what it writes, and what to do next."""
     console.print()
     for row in rows:
-        read = f"{row['samples']:,} rows in {row['steps']} steps over all epochs"
+        read = f"{row['samples']:,} rows in {row['steps']} steps"
         loss = "" if row["last_loss"] is None else f", {_fall(row)}"
         console.print(f"  {row['file']}: {row['outcome']}, {read}{loss}", markup=False)
     console.print(f"\nThe model is in [bold]{_shown(home.current)}[/bold], as transformers reads it.")

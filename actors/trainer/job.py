@@ -72,7 +72,7 @@ class Job:
 
     @property
     def samples_total(self) -> int:
-        return len(self.index) * self.settings.training.epochs
+        return len(self.index)
 
     def next_rows(self) -> list[int]:
         """Return the rows of the next optimizer step. A step spans neither two jobs nor two epochs."""
@@ -83,6 +83,7 @@ class Job:
         self.position += rows
         self.stats = JobStats(
             samples=self.stats.samples + rows,
+            rows=min(self.stats.samples + rows, len(self.index)),  # the first pass takes each once
             held_out=self.stats.held_out,
             refused=self.stats.refused,
             tokens=self.stats.tokens + done.tokens,

@@ -89,7 +89,7 @@ class Reporter:
                 phase=self._phase,
                 step=stats.steps if stats else 0,
                 steps_total=job.steps_total if job else 0,
-                samples_done=stats.samples if stats else 0,
+                samples_done=stats.rows if stats else 0,
                 samples_total=job.samples_total if job else 0,
                 tokens=stats.tokens if stats else 0,
                 loss=stats.last_loss if stats else None,

@@ -106,7 +106,7 @@ def _show(home: Home, current: int | None, options: argparse.Namespace) -> int:
         print_table(
             [("job", LEFT), ("file", LEFT), ("samples", RIGHT), ("steps", RIGHT), ("last loss", RIGHT)],
             [
-                [entry.job, entry.file, f"{entry.stats.samples:,}", f"{entry.stats.steps:,}",
+                [entry.job, entry.file, f"{entry.stats.rows:,}", f"{entry.stats.steps:,}",
                  "" if entry.stats.last_loss is None else f"{entry.stats.last_loss:.4f}"]
                 for entry in manifest.ledger.committed
             ],

@@ -93,11 +93,11 @@ def _job(job: dict[str, Any]) -> list[str]:
     first = (
         f"  {paint(clean(job['file']), 'bold')}  {job['phase']}, {job['priority']}{attempt}  {paint(job['id'], 'dim')}"
     )
-    done, total = job["samples_done"], job["samples_total"]
-    share = done / total if total else 0.0
-    second = f"  {paint(bar(share), 'green')} {share:4.0%}  {done:,} of {count(total, 'sample')}"
+    share = job["step"] / job["steps_total"] if job["steps_total"] else 0.0
+    second = f"  {paint(bar(share), 'green')} {share:4.0%}"
     if job["steps_total"]:
-        second += f", step {job['step']:,} of {job['steps_total']:,}"
+        second += f"  step {job['step']:,} of {job['steps_total']:,}"
+    second += f"  {job['samples_done']:,} of {count(job['samples_total'], 'sample')}"
     facts = []
     if job["loss"] is not None:
         facts.append("loss " + paint(f"{job['loss']:.4f}", "bold"))

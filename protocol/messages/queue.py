@@ -59,6 +59,7 @@ class HistoryEntry(Record, frozen=True):
     sha256: str
     outcome: Outcome
     samples: int
+    """Lines that were trained, each counted once whatever the epochs."""
     held_out: int
     refused: int
     tokens: int
@@ -98,7 +99,9 @@ class JobStats(Record, frozen=True):
     """What one job has done so far, over all its interruptions. Kept in the ledger with its cursor."""
 
     samples: int = 0
-    """Training rows consumed, counted once per epoch pass."""
+    """Training rows consumed, counted at each pass: epochs times rows in the end."""
+    rows: int = 0
+    """Training rows consumed at least once: what people are told as samples, since a sample is one line."""
     held_out: int = 0
     refused: int = 0
     tokens: int = 0

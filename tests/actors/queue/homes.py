@@ -156,7 +156,7 @@ def get(book: Book, job: str) -> Job:
 
 
 def stats(samples: int) -> JobStats:
-    return JobStats(samples=samples, tokens=10 * samples, steps=samples, first_loss=2.0, last_loss=1.0)
+    return JobStats(samples=samples, rows=samples, tokens=10 * samples, steps=samples, first_loss=2.0, last_loss=1.0)
 
 
 def entry(job: Job, samples: int = 2) -> LedgerEntry:

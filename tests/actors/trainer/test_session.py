@@ -74,7 +74,7 @@ def test_progress_is_told_after_each_step(small: str, tmp_path: Path) -> None:
     steps = [one for one in port.steps if one.id == "a.jsonl" and one.step]
     assert [one.step for one in steps] == list(range(1, steps[-1].step + 1))
     assert steps[-1].steps_total == steps[-1].step, "what was foretold came true"
-    assert (steps[-1].samples_done, steps[-1].samples_total) == (40, 40)
+    assert (steps[-1].samples_done, steps[-1].samples_total) == (20, 20), "a sample is one line"
     assert all(one.loss and one.tokens_per_s and one.eta_s is not None and one.learning_rate for one in steps[1:])
     assert port.steps[-1].behind_steps == 0
     assert port.phases[:3] == [("a.jsonl", "loading"), ("a.jsonl", "tokenising"), ("a.jsonl", "training")]

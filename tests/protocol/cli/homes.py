@@ -23,7 +23,7 @@ from protocol.records import (
 
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 BASE = BaseModel(source="tiny", weights_sha256="b" * 64, method="full")
-STATS = JobStats(samples=7, tokens=900, steps=12, first_loss=5.25, last_loss=2.5)
+STATS = JobStats(samples=7, rows=7, tokens=900, steps=12, first_loss=5.25, last_loss=2.5)
 
 
 def ledger(*jobs: str) -> Ledger:

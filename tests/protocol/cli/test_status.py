@@ -65,7 +65,7 @@ def test_a_person_reads() -> None:
     assert lines(PLAIN) == [
         "training  pid 4242, up 3 h 10 m, /srv/home",
         "  chät.jsonl  training, normal, attempt 2  01jaaaaaaaaaaaaaaaaaaaaaaa",
-        "  ███████·····················  25%  250 of 1,000 samples, step 30 of 120",
+        "  ███████·····················  25%  step 30 of 120  250 of 1,000 samples",
         "  loss 2.4126   1,830 tokens/s   4 m 10 s to go",
         "  queue    2 high, 3 normal waiting, 1 in the inbox, 1 in processing, 1 failed, 12 done",
         "  model    version 3, step 1,204, 84 steps not yet published",
