@@ -220,7 +220,7 @@ class Book(Shelf):
         after = self.headed(after, "failed")
         source = self.path(job) if source is None else source
         after = msgspec.structs.replace(after, origin=self.folders.relative(source))
-        held = job.stats.rows
+        held = min(job.tally.progress, job.samples)
         report = ErrorReport(
             id=job.id,
             file=job.file,

@@ -215,9 +215,9 @@ def test_a_file_that_fails_three_times_goes_to_low_twice_and_then_to_failed(home
 def test_a_parked_file_says_what_the_weights_hold_of_it(home: Home, book: Book) -> None:
     job = accept(book, "a.jsonl")
     held = claim(book)
-    book.progress({job.id: 6})
+    book.progress({job.id: 6})  # in the third of its epochs
     book.park(get(book, held.id), "no good")
-    assert "6 of its samples" in json.loads((home.failed / "a.jsonl.error.json").read_text())["reason"]
+    assert "2 of its samples" in json.loads((home.failed / "a.jsonl.error.json").read_text())["reason"]
 
 
 def test_a_report_never_takes_the_name_of_a_payload(home: Home, book: Book) -> None:
