@@ -11,6 +11,7 @@ from protocol.messages.common import Message, reply_type
 from supervisor import link_protocol as wire
 from supervisor.backend import current_backend
 from supervisor.clock import Clock, SystemClock
+from supervisor.deadlines import Deadlines
 from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down
@@ -29,6 +30,7 @@ class Daemon:
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
         self.clock: Clock = SystemClock()
+        self.deadlines = Deadlines(self.clock)
         self.backend = current_backend()
         self.own: OwnCell | None = None
         self._cells: dict[str, RemoteCell] = {}
@@ -152,7 +154,7 @@ class RemoteCell(Cell):
     __slots__ = ("_daemon",)
 
     def __init__(self, name: str, daemon: Daemon) -> None:
-        super().__init__(name, daemon.clock, daemon.backend, daemon.lost)
+        super().__init__(name, daemon.deadlines, daemon.backend, daemon.lost)
         self._daemon = daemon
 
     def cast(self, message: Message) -> None:
@@ -174,7 +176,7 @@ class OwnCell(Cell):
     __slots__ = ("_daemon", "_delivered", "_pending")
 
     def __init__(self, name: str, daemon: Daemon) -> None:
-        super().__init__(name, daemon.clock, daemon.backend, daemon.lost)
+        super().__init__(name, daemon.deadlines, daemon.backend, daemon.lost)
         self._daemon = daemon
         self._delivered: dict[int, tuple[int, object]] = {}
         """By ``id()`` of the letter: its number, and the letter itself, so that the ``id`` stays its own."""
@@ -185,7 +187,7 @@ class OwnCell(Cell):
         """Put in what the daemon delivered: a cast, or with ``timeout`` a call whose answer goes back."""
         letter: Any = message
         if timeout is not None:
-            letter = Pending(self.name, message, timeout, self.clock, self.backend)
+            letter = Pending(self.name, message, timeout, self.deadlines, self.backend)
             self._pending[number] = letter
             letter.on_done(lambda done: self._answer(number, done))
         self._delivered[id(letter)] = (number, letter)

@@ -171,8 +171,8 @@ class Traffic:
         except CallFailed as error:
             self._outbox.put(wire.Settled(number, failure=wire.failure_of(error)))
             return
-        clock, backend = self._cell.clock, self._cell.backend
-        pending: Pending[Any] = Pending(frame.to, request, frame.timeout, clock, backend)  # type: ignore[arg-type]
+        deadlines, backend = self._cell.deadlines, self._cell.backend
+        pending: Pending[Any] = Pending(frame.to, request, frame.timeout, deadlines, backend)  # type: ignore[arg-type]
         self._calls[number] = pending
         pending.on_done(lambda done: self._answer(number, done))
         self._around.cell(frame.to).call(pending)

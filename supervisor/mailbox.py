@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from protocol.messages.common import Message
     from supervisor.backend import Backend, Waiter
     from supervisor.clock import Clock
+    from supervisor.deadlines import Deadlines
     from supervisor.monitor import SystemMessage
 
 Overflow = Literal["wait", "reject", "drop_oldest", "drop_newest"]
@@ -71,7 +72,7 @@ class Cell:
         "__weakref__",
         "backend",
         "bound",
-        "clock",
+        "deadlines",
         "incarnation",
         "last_exit",
         "name",
@@ -88,10 +89,11 @@ class Cell:
     )
 
     def __init__(
-        self, name: str, clock: Clock, backend: Backend, on_dead_letter: Callable[[str, str, str], None]
+        self, name: str, deadlines: Deadlines, backend: Backend, on_dead_letter: Callable[[str, str, str], None]
     ) -> None:
         self.name = name
-        self.clock = clock
+        self.deadlines = deadlines
+        """Of the calls to this name."""
         self.backend = backend
         self.on_dead_letter = on_dead_letter
         """Told of each dead letter: name of the actor, type of the message, why."""
@@ -110,6 +112,11 @@ class Cell:
         """The number of the current or newest incarnation, from 1."""
         self.last_exit: Down | None = None
         self.watchers: dict[object, Callable[[Down], None]] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the tree."""
+        return self.deadlines.clock
 
     def configure(self, mailbox: Mailbox) -> None:
         """Take the bound and the policy of the actor that is about to serve this name."""

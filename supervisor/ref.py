@@ -59,7 +59,7 @@ class Ref:
         cell = self._cell
         if cell.serving_task is not None and cell.serving_task is cell.backend.current_task():
             raise CallingSelf(f"{cell.name} calls itself from its own handler")
-        pending = Pending(cell.name, request, timeout, cell.clock, cell.backend)
+        pending = Pending(cell.name, request, timeout, cell.deadlines, cell.backend)
         cell.call(pending)
         return await pending
 
@@ -69,7 +69,7 @@ class Ref:
         Awaiting it fails with ``CallingSelf`` in a handler of the very actor that is asked.
         """
         cell = self._cell
-        pending = Pending(cell.name, request, timeout, cell.clock, cell.backend)
+        pending = Pending(cell.name, request, timeout, cell.deadlines, cell.backend)
         pending.asked = cell
         cell.call(pending)
         return pending

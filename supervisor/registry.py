@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from supervisor.backend import Backend
 from supervisor.clock import Clock
+from supervisor.deadlines import Deadlines
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down
 from supervisor.reasons import Reason, Shutdown
@@ -21,7 +22,7 @@ class Registry:
     """
 
     def __init__(self, clock: Clock, backend: Backend) -> None:
-        self._clock = clock
+        self._deadlines = Deadlines(clock)
         self._backend = backend
         self._known: dict[str, Cell] = {}
         self._forgotten: WeakValueDictionary[str, Cell] = WeakValueDictionary()
@@ -32,7 +33,7 @@ class Registry:
         """Return the cell of a name."""
         cell = self._known.get(name) or self._forgotten.get(name)
         if cell is None:
-            cell = Cell(name, self._clock, self._backend, self._count_dead_letter)
+            cell = Cell(name, self._deadlines, self._backend, self._count_dead_letter)
             self._forgotten[name] = cell
         return cell
 

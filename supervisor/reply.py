@@ -17,8 +17,8 @@ from supervisor.reasons import text_of, traceback_of
 
 if TYPE_CHECKING:
     from protocol.messages.common import Request
-    from supervisor.backend import Backend, TimerHandle, Waiter
-    from supervisor.clock import Clock
+    from supervisor.backend import Backend, Waiter
+    from supervisor.deadlines import Deadlines
     from supervisor.mailbox import Cell
 
 R = TypeVar("R")
@@ -35,26 +35,27 @@ class Pending(Generic[R]):
     __slots__ = (
         "_backend",
         "_callbacks",
+        "_deadlines",
         "_error",
         "_holder",
-        "_settled",
-        "_timer",
         "_value",
         "_waiter",
         "asked",
         "deadline",
+        "done",
         "message",
         "to",
     )
 
-    def __init__(self, to: str, message: Request[R], timeout: float, clock: Clock, backend: Backend) -> None:
+    def __init__(self, to: str, message: Request[R], timeout: float, deadlines: Deadlines, backend: Backend) -> None:
         self.to = to
         """The name of the actor called."""
         self.message = message
-        self.deadline = clock.monotonic() + timeout
+        self.deadline = deadlines.clock.monotonic() + timeout
         """On the tree's monotonic clock, in seconds."""
+        self.done = False
+        """True once there is a value or an error."""
         self._backend = backend
-        self._settled = False
         self._value: R | None = None
         self._error: Exception | None = None
         self._waiter: Waiter | None = None
@@ -62,12 +63,8 @@ class Pending(Generic[R]):
         self._holder: set[Pending[Any]] | None = None
         self.asked: Cell | None = None
         """Set where a task might await this that serves the actor itself."""
-        self._timer: TimerHandle | None = clock.call_later(timeout, self._expire)
-
-    @property
-    def done(self) -> bool:
-        """True once there is a value or an error."""
-        return self._settled
+        self._deadlines: Deadlines | None = deadlines
+        deadlines.add(self)
 
     @property
     def error(self) -> Exception | None:
@@ -76,7 +73,7 @@ class Pending(Generic[R]):
 
     def result(self) -> R:
         """Return the value or raise the error of a call that is done."""
-        if not self._settled:
+        if not self.done:
             raise RuntimeError("the call is not done yet")
         if self._error is not None:
             raise self._error
@@ -88,14 +85,14 @@ class Pending(Generic[R]):
         if self._error is not None:
             # Whoever tries again and again must not starve the very restart that it waits for.
             yield from self._backend.checkpoint().__await__()
-        if not self._settled:
+        if not self.done:
             if self._waiter is not None:
                 raise RuntimeError("another task awaits this call")
             self._waiter = self._backend.waiter()
             try:
                 yield from self._waiter.__await__()
             finally:
-                if not self._settled:  # the awaiting task was cancelled
+                if not self.done:  # the awaiting task was cancelled
                     self.cancel()
         return self.result()
 
@@ -104,7 +101,7 @@ class Pending(Generic[R]):
 
         It should not raise: nobody is there to be told, so an error is only logged.
         """
-        if self._settled:
+        if self.done:
             callback(self)
         elif self._callbacks is None:
             self._callbacks = [callback]
@@ -117,36 +114,41 @@ class Pending(Generic[R]):
 
     def settle(self, value: R | None, error: Exception | None = None) -> bool:
         """Settle the call; False if it was already. For those who serve calls: actors, links, sockets."""
-        if self._settled:
+        if self.done:
             return False
-        self._settled = True
+        self.done = True
         self._value = value
         self._error = error
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadlines is not None:
+            self._deadlines.settled()
+            self._deadlines = None
         if self._holder is not None:
             self._holder.discard(self)
             self._holder = None
         if self._waiter is not None:
             self._waiter.wake()
+        if self._callbacks is not None:
+            self._call_back()
+        return True
+
+    def held_by(self, holder: set[Pending[Any]]) -> None:
+        """Keep the call in ``holder`` until it is settled, so that whoever owns the set can fail what is left."""
+        if not self.done:
+            self._holder = holder
+            holder.add(self)
+
+    def expire(self) -> None:
+        """Settle the call because its deadline has come; for :class:`~supervisor.deadlines.Deadlines`."""
+        self._deadlines = None
+        self.settle(None, CallTimeout(f"{self.to} did not answer {type(self.message).__name__} in time"))
+
+    def _call_back(self) -> None:
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             with Boundary(None) as edge:
                 callback(self)
             if edge.error is not None:  # a fault of the caller's; it must not be the end of whoever answers
                 _log.error("a callback of a call to %s failed", self.to, exc_info=edge.error)
-        return True
-
-    def held_by(self, holder: set[Pending[Any]]) -> None:
-        """Keep the call in ``holder`` until it is settled, so that whoever owns the set can fail what is left."""
-        if not self._settled:
-            self._holder = holder
-            holder.add(self)
-
-    def _expire(self) -> None:
-        self._timer = None
-        self.settle(None, CallTimeout(f"{self.to} did not answer {type(self.message).__name__} in time"))
 
 
 class Reply(Generic[R]):
