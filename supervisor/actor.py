@@ -69,6 +69,7 @@ class ActorType(ABCMeta):
             own.add(handler.kind)
             table[handler.kind] = handler
         klass.__handlers__ = table  # type: ignore[attr-defined]  # declared on Actor, which is made by this
+        klass.__plain__ = {kind: handler.run for kind, handler in table.items() if handler.mode == "plain"}  # type: ignore[attr-defined]
         return klass
 
     @classmethod
@@ -83,6 +84,7 @@ class Actor(metaclass=ActorType):
     context: Context
     """Its place in the tree. Set before ``on_start``."""
     __handlers__: ClassVar[dict[type, Handler]]
+    __plain__: ClassVar[dict[type, Callable[..., Awaitable[Any]]]]
 
     async def on_start(self) -> None:
         """Get ready. Returning is the ack that the supervisor waits for; raising is ``StartFailed``."""

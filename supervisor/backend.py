@@ -24,9 +24,7 @@ Main = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Waiter(Protocol):
-    """Something that one task awaits and anybody on the loop wakes, once. Waking twice, or before, is harmless."""
-
-    def wake(self) -> None: ...
+    """Something that one task awaits, until :meth:`Backend.wake` is called with it."""
 
     def __await__(self) -> Generator[Any, Any, None]: ...
 
@@ -41,6 +39,9 @@ class Backend(Protocol):
     """What the library needs from the event loop that runs it."""
 
     def waiter(self) -> Waiter: ...
+
+    def wake(self, waiter: Waiter) -> None:
+        """Let go of whoever awaits this waiter of ours. Waking twice, or before, is harmless."""
 
     def spawn(self, main: Main, name: str) -> object:
         """Start a task owned by nobody; ``main`` must not raise. Returns the task, for :meth:`stack_of`."""
@@ -103,14 +104,6 @@ def stack_text(coroutine: Any) -> str:
     return "".join(lines)
 
 
-class _AsyncioWaiter(asyncio.Future[None]):
-    """The future itself is the waiter: no object in between."""
-
-    def wake(self) -> None:
-        if not self.done():
-            self.set_result(None)
-
-
 class AsyncioBackend:
     """asyncio, with whatever loop is running."""
 
@@ -122,7 +115,12 @@ class AsyncioBackend:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def waiter(self) -> Waiter:
-        return _AsyncioWaiter(loop=self._loop)
+        return self._loop.create_future()  # not of a class of ours: a task awaits the native one faster
+
+    def wake(self, waiter: Waiter) -> None:
+        assert isinstance(waiter, asyncio.Future)
+        if not waiter.done():
+            waiter.set_result(None)
 
     def spawn(self, main: Main, name: str) -> object:
         task = self._loop.create_task(main(), name=name)

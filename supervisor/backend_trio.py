@@ -82,6 +82,10 @@ class TrioBackend:
     def waiter(self) -> Waiter:
         return TrioWaiter()
 
+    def wake(self, waiter: Waiter) -> None:
+        assert isinstance(waiter, TrioWaiter)
+        waiter.wake()
+
     def spawn(self, main: Main, name: str) -> object:
         return trio.lowlevel.spawn_system_task(main, name=name, context=contextvars.copy_context())
 

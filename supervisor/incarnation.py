@@ -58,8 +58,10 @@ class Incarnation(Protocol):
     """From 1, per name, also over restarts of the supervisor."""
     pid: int | None
     """The process that runs it, where it is one of its own."""
-    last_message: str | None
-    """The type name of the newest message that it began to handle, for the crash report."""
+
+    @property
+    def last_message(self) -> str | None:
+        """The type name of the newest message that it began to handle, for the crash report."""
 
     def start(self) -> None:
         """Begin. The ack, or the end with ``StartFailed``, comes through the keeper."""

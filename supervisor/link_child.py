@@ -123,7 +123,7 @@ class Daemon:
                 notify(Down(frame.name, frame.reason, frame.incarnation))
         elif (room := self._sends.get(frame.number)) is not None:
             room.error = None if frame.failure is None else wire.error_of(frame.failure)
-            room.waiter.wake()
+            self.backend.wake(room.waiter)
         elif (pending := self._calls.pop(frame.number, None)) is not None:
             settle(pending, frame)
 
@@ -182,6 +182,7 @@ class OwnCell(Cell):
         """By ``id()`` of the letter: its number, and the letter itself, so that the ``id`` stays its own."""
         self._pending: dict[int, Pending[Any]] = {}
         self.phase = Phase.STARTING
+        self.after_take = self._after_take
 
     def receive(self, number: int, message: Any, timeout: float | None) -> None:
         """Put in what the daemon delivered: a cast, or with ``timeout`` a call whose answer goes back."""
@@ -211,22 +212,13 @@ class OwnCell(Cell):
         if (pending := self._pending.get(number)) is not None:
             pending.cancel()
 
-    def take(self) -> Message | Pending[Any] | None:
-        letter = super().take()
-        if letter is not None:
-            self._tell_taken(letter)
-        return letter
-
-    def take_next(self, kind: type[Message]) -> tuple[Message, Pending[Any] | None] | None:
-        found = super().take_next(kind)
-        if found is not None:
-            message, pending = found
-            self._tell_taken(message if pending is None else pending)
-        return found
-
     def _drop(self, letter: Message | Pending[Any]) -> None:
         self._tell_taken(letter)
         super()._drop(letter)
+
+    def _after_take(self, letter: Message | Pending[Any]) -> None:
+        self._tell_taken(letter)
+        self._admit()
 
     def _tell_taken(self, letter: Message | Pending[Any]) -> None:
         if (delivered := self._delivered.pop(id(letter), None)) is not None:

@@ -65,7 +65,7 @@ class Traffic:
         """Take no more letters: the incarnation is about to end."""
         self._fed = True
         if self._waiter is not None:
-            self._waiter.wake()
+            self._cell.backend.wake(self._waiter)
 
     def _has_room(self) -> bool:
         # With letters under way the child will report one taken, and that wakes the feeder: it never waits in vain.
@@ -142,7 +142,7 @@ class Traffic:
 
     def _taken(self, number: int) -> None:
         if self._under_way.pop(number, None) is not None and self._waiter is not None:
-            self._waiter.wake()
+            self._cell.backend.wake(self._waiter)
 
     def _cast(self, frame: wire.Cast) -> None:
         cell = self._around.cell(frame.to)

@@ -70,6 +70,7 @@ class Cell:
 
     __slots__ = (
         "__weakref__",
+        "after_take",
         "backend",
         "bound",
         "deadlines",
@@ -84,6 +85,7 @@ class Cell:
         "serving_task",
         "system",
         "ticks",
+        "urgent",
         "waiter",
         "watchers",
     )
@@ -104,6 +106,10 @@ class Cell:
         self.system: deque[SystemMessage] | None = None
         self.ticks: list[Message] | None = None
         """The timers' messages of the present incarnation; those that were taken are forgotten at the next one."""
+        self.urgent = False
+        """Something may be there that goes before the queue: a system message, or the order to leave."""
+        self.after_take: Callable[[Message | Pending[Any]], None] | None = None
+        """Told of each letter that is taken out, while anybody wants to know."""
         self.waiter: Waiter | None = None
         self.senders: deque[_Turn] | None = None
         self.serving_task: object = None
@@ -153,6 +159,8 @@ class Cell:
         if self.senders is None:
             self.senders = deque()
         self.senders.append(turn)
+        if self.after_take is None:
+            self.after_take = self._admit_next
         try:
             await turn.waiter
         finally:
@@ -200,13 +208,14 @@ class Cell:
         if self.system is None:
             self.system = deque()
         self.system.append(message)
+        self.urgent = True
         self.wake()
 
     def wake(self) -> None:
         """Wake whoever serves this cell."""
         waiter, self.waiter = self.waiter, None
         if waiter is not None:
-            waiter.wake()
+            self.backend.wake(waiter)
 
     # -- taking out
 
@@ -215,8 +224,8 @@ class Cell:
         queue = self.queue
         while queue:
             letter = queue.popleft()
-            if self.senders:
-                self._admit()
+            if self.after_take is not None:
+                self.after_take(letter)
             if not (isinstance(letter, Pending) and letter.done):
                 return letter
         return None
@@ -233,13 +242,14 @@ class Cell:
                 return None
             else:
                 self.queue.popleft()
-                self._admit()
+                if self.after_take is not None:
+                    self.after_take(letter)
                 return message, pending
         return None
 
     async def arrival(self) -> None:
         """Wait until something lies in the mailbox, or :meth:`wake` is called. One server at a time."""
-        if not self.queue and not self.system:
+        if not self.queue and not self.urgent:
             self.waiter = self.backend.waiter()
             await self.waiter
 
@@ -273,7 +283,7 @@ class Cell:
         while self.senders:
             turn = self.senders.popleft()
             self.dead_letter(turn.message, why)
-            turn.waiter.wake()
+            self.backend.wake(turn.waiter)
 
     def dead_letter(self, message: object, why: str) -> None:
         """Tell that nobody will handle a message. ``why`` is one of a few fixed words: letters are counted by it."""
@@ -307,12 +317,17 @@ class Cell:
         else:
             self.dead_letter(letter, "mailbox full")
 
+    def _admit_next(self, taken: Message | Pending[Any]) -> None:
+        self._admit()
+        if not self.senders:
+            self.after_take = None
+
     def _admit(self) -> None:
         """Take the messages of waiting senders into the room there is: here, so that nobody can step in between."""
         while self.senders and len(self.queue) < self.bound:
             turn = self.senders.popleft()
             self.queue.append(turn.message)
-            turn.waiter.wake()
+            self.backend.wake(turn.waiter)
 
 
 class _Turn:

@@ -61,7 +61,7 @@ class Ref:
             raise CallingSelf(f"{cell.name} calls itself from its own handler")
         pending = Pending(cell.name, request, timeout, cell.deadlines, cell.backend)
         cell.call(pending)
-        return await pending
+        return await pending.wait()
 
     def request(self, request: Request[R], *, timeout: float) -> Pending[R]:
         """Ask without waiting; the answer is awaited, or comes by callback, from the :class:`Pending` returned.

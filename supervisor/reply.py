@@ -79,22 +79,27 @@ class Pending(Generic[R]):
             raise self._error
         return cast("R", self._value)
 
+    async def wait(self) -> R:
+        """What ``await`` does, for the library itself: nobody else has this call yet, and no handler asks itself."""
+        if self.done:
+            if self._error is not None:
+                # Whoever tries again and again must not starve the very restart that it waits for.
+                await self._backend.checkpoint()
+            return self.result()
+        self._waiter = self._backend.waiter()
+        try:
+            await self._waiter
+        finally:
+            if not self.done:  # the awaiting task was cancelled
+                self.cancel()
+        return self.result()
+
     def __await__(self) -> Generator[Any, Any, R]:
         if self.asked is not None and self.asked.serving_task is self._backend.current_task():
             self.settle(None, CallingSelf(f"{self.to} awaits its own answer in its handler"))
-        if self._error is not None:
-            # Whoever tries again and again must not starve the very restart that it waits for.
-            yield from self._backend.checkpoint().__await__()
-        if not self.done:
-            if self._waiter is not None:
-                raise RuntimeError("another task awaits this call")
-            self._waiter = self._backend.waiter()
-            try:
-                yield from self._waiter.__await__()
-            finally:
-                if not self.done:  # the awaiting task was cancelled
-                    self.cancel()
-        return self.result()
+        if not self.done and self._waiter is not None:
+            raise RuntimeError("another task awaits this call")
+        return self.wait().__await__()
 
     def on_done(self, callback: Callable[[Pending[R]], None]) -> None:
         """Call back once, on the event loop, as soon as the call is settled; at once if it is.
@@ -126,7 +131,7 @@ class Pending(Generic[R]):
             self._holder.discard(self)
             self._holder = None
         if self._waiter is not None:
-            self._waiter.wake()
+            self._backend.wake(self._waiter)
         if self._callbacks is not None:
             self._call_back()
         return True

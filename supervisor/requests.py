@@ -74,12 +74,12 @@ class Request:
         except (SupervisorError, SpecError, StopIncomplete) as error:
             self._error = error
         finally:
-            self._waiter.wake()
+            self.supervisor.runtime.backend.wake(self._waiter)
 
     def refuse(self, why: str) -> None:
         """Do not let them wait any longer. One that is being served is served to its end all the same."""
         self._error = SupervisorStopping(f"{self.supervisor.spec.id} {why}")
-        self._waiter.wake()
+        self.supervisor.runtime.backend.wake(self._waiter)
 
     async def outcome(self, task: object) -> None:
         """Wait until it was served. There is no time limit, as in OTP: starts and stops have their own."""

@@ -55,15 +55,15 @@ class Steps:
     def wake(self) -> None:
         """Something has happened that the supervisor may be waiting for."""
         if self._waiter is not None:
-            self._waiter.wake()
+            self.runtime.backend.wake(self._waiter)
 
     async def pause(self, until: float | None) -> None:
         """Wait for a wake, at most until this time on the monotonic clock."""
-        clock = self.runtime.clock
-        self._waiter = waiter = self.runtime.backend.waiter()
+        clock, backend = self.runtime.clock, self.runtime.backend
+        self._waiter = waiter = backend.waiter()
         timer = None
         if until is not None and until != float("inf"):
-            timer = clock.call_later(max(0.0, until - clock.monotonic()), waiter.wake)
+            timer = clock.call_later(max(0.0, until - clock.monotonic()), lambda: backend.wake(waiter))
         try:
             await waiter
         finally:

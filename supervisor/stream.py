@@ -106,4 +106,4 @@ class Subscription:
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            waiter.wake()
+            self._backend.wake(waiter)

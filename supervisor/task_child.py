@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from supervisor.actor import Actor, Handler
+from supervisor.actor import Actor
 from supervisor.boundary import Boundary
 from supervisor.context import Context
-from supervisor.errors import HandlerFailed, Refused
 from supervisor.liveness import Liveness
-from supervisor.monitor import Down, SystemMessage
+from supervisor.monitor import Down
 from supervisor.reasons import (
     Killed,
     Normal,
@@ -22,9 +21,8 @@ from supervisor.reasons import (
     is_clean,
     start_failure_of,
     text_of,
-    unwrapped,
 )
-from supervisor.reply import Pending, Reply, as_call_failure
+from supervisor.serving import Service
 
 if TYPE_CHECKING:
     from protocol.messages.common import Message
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
     from supervisor.incarnation import Keeper, Surroundings
     from supervisor.mailbox import Cell
     from supervisor.spec import ChildSpec
-
-# After so many messages in a row the others on the loop get a turn: handlers that never wait must not starve them.
-_TURN = 64
 
 
 class TaskIncarnation:
@@ -47,11 +42,10 @@ class TaskIncarnation:
         "_decided",
         "_emptied",
         "_failures",
-        "_held",
-        "_in_hand",
         "_killed",
         "_owned",
         "_scope",
+        "_service",
         "_spawned",
         "_stop",
         "_task",
@@ -59,7 +53,6 @@ class TaskIncarnation:
         "acked",
         "cell",
         "keeper",
-        "last_message",
         "number",
         "over",
         "pid",
@@ -75,7 +68,7 @@ class TaskIncarnation:
         self.surroundings = surroundings
         self.pid: int | None = None
         self.acked = False
-        self.last_message: str | None = None
+        self._service: Service | None = None
         self._actor: Actor | None = None
         self._task: object = None
         self._scope: anyio.CancelScope | None = None
@@ -86,14 +79,17 @@ class TaskIncarnation:
         self._killed = False
         self._closing = False
         self.over = False
-        self._in_hand: list[Pending[Any]] = []
-        self._held: set[Pending[Any]] = set()
         self._owned: dict[Hashable, Callable[[], None]] | None = None
         self._spawned: set[_Spawned] | None = None
         self._emptied: Waiter | None = None
         self._failures: tuple[BaseException, ...] = ()
         """What spawned tasks raised when the reason was known already."""
         self._beats: Liveness | None = None
+
+    @property
+    def last_message(self) -> str | None:
+        kind = None if self._service is None else self._service.last_kind
+        return None if kind is None else kind.__name__
 
     # -- what the supervisor asks for
 
@@ -136,7 +132,8 @@ class TaskIncarnation:
     def ask_stop(self, reason: Reason) -> None:
         if self._stop is None:
             self._stop = reason
-            self.cell.wake()
+            if self._service is not None:
+                self._service.leave()
 
     def spawn(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str) -> None:
         if self._spawned is None:
@@ -175,7 +172,7 @@ class TaskIncarnation:
         elif error is not None:
             self.fail(crash_of(error))
         if self._emptied is not None:
-            self._emptied.wake()
+            self.surroundings.backend.wake(self._emptied)
 
     # -- the life
 
@@ -196,7 +193,8 @@ class TaskIncarnation:
             self.over = True
             for close in list((self._owned or {}).values()):
                 close()
-            self._settle_held()
+            if self._service is not None:
+                self._service.fail_rest()
             self._actor = None
             self.cell.serving_task = None
             self.keeper.ended(self, reason)
@@ -211,9 +209,12 @@ class TaskIncarnation:
                 raise TypeError(f"the start of {self.spec.id!r} returned {actor!r}, which is no Actor")
             actor.context = Context(self)
             self.cell.configure(actor.mailbox)
+            self._service = Service(actor, self.cell, self.surroundings.backend)
+            if self._stop is not None:
+                self._service.leave()
             await actor.on_start()
             self._ack()
-            await self._serve(actor)
+            await self._service.run()
         if self._decided is not None:
             return self._decided
         if edge.error is None:
@@ -221,8 +222,8 @@ class TaskIncarnation:
         if not self.acked:
             return start_failure_of(edge.error)
         crash = crash_of(edge.error)
-        for pending in self._in_hand:  # as the error of this handler: that of a call it made is not one of this call
-            pending.settle(None, HandlerFailed(crash.error_type, crash.text, crash.traceback))
+        if self._service is not None:
+            self._service.fail_in_hand(crash)
         return crash
 
     def _ack(self) -> None:
@@ -233,98 +234,6 @@ class TaskIncarnation:
                 self._beats.start()
             self.keeper.acked(self)
 
-    async def _serve(self, actor: Actor) -> None:
-        cell = self.cell
-        handlers = actor.__handlers__
-        turn = 0
-        while self._stop is None and self._decided is None:
-            if cell.system:
-                await self._handle_system(actor, cell.system.popleft())
-                continue
-            letter = cell.take()
-            if letter is None:
-                await cell.arrival()
-                continue
-            pending = letter if isinstance(letter, Pending) else None
-            message: Message = letter if pending is None else pending.message  # type: ignore[assignment]
-            handler = handlers.get(type(message))
-            if handler is None:
-                self._not_handled(message, pending)
-            elif handler.mode == "plain":
-                await self._handle_plain(actor, handler, message, pending)
-            else:
-                await self._handle_with_replies(actor, handler, message, pending)
-            turn += 1
-            if turn == _TURN:
-                turn = 0
-                await self.surroundings.backend.checkpoint()
-
-    async def _handle_plain(
-        self, actor: Actor, handler: Handler, message: Message, pending: Pending[Any] | None
-    ) -> None:
-        self.last_message = type(message).__name__
-        if pending is not None:
-            self._in_hand.append(pending)
-        try:
-            value = await handler.run(actor, message)
-        except (Refused, ExceptionGroup) as error:
-            self._refuse(message, error)
-        else:
-            if pending is not None:
-                pending.settle(value)
-        self._in_hand.clear()
-
-    async def _handle_with_replies(
-        self, actor: Actor, handler: Handler, message: Message, pending: Pending[Any] | None
-    ) -> None:
-        self.last_message = type(message).__name__
-        batch: list[tuple[Message, Pending[Any] | None]] = [(message, pending)]
-        while len(batch) < handler.limit:
-            neighbour = self.cell.take_next(type(message))
-            if neighbour is None:
-                break
-            batch.append(neighbour)
-        for _, waiting in batch:
-            if waiting is not None:
-                waiting.held_by(self._held)
-                self._in_hand.append(waiting)
-        tokens = [(one, Reply(waiting)) for one, waiting in batch]
-        try:
-            if handler.mode == "batch":
-                await handler.run(actor, tokens)
-            else:
-                await handler.run(actor, *tokens[0])
-        except (Refused, ExceptionGroup) as error:
-            self._refuse(message, error)
-        self._in_hand.clear()
-
-    async def _handle_system(self, actor: Actor, message: SystemMessage) -> None:
-        if isinstance(message, Down):
-            handler = actor.__handlers__.get(Down)
-            if handler is not None:
-                self.last_message = "Down"
-                await handler.run(actor, message)
-        else:
-            raise message.error
-
-    def _not_handled(self, message: Message, pending: Pending[Any] | None) -> None:
-        # A message of a type that the actor does not know comes from outside; it must not be able to crash it.
-        text = f"{self.cell.name} does not handle {type(message).__name__}"
-        if pending is not None:
-            pending.settle(None, as_call_failure(Refused(text, code="not_handled")))
-        else:
-            self.cell.dead_letter(message, "not handled")
-
-    def _refuse(self, message: Message, error: Exception) -> None:
-        """Answer with a refusal, also one that comes out of a task group alone. Any other error is raised again."""
-        refusal = unwrapped(error)
-        if not isinstance(refusal, Refused):
-            raise error
-        if not self._in_hand:
-            self.cell.dead_letter(message, "refused")
-        for pending in self._in_hand:
-            pending.settle(None, as_call_failure(refusal))
-
     # -- the end
 
     def _end_service(self, reason: Reason) -> None:
@@ -334,7 +243,8 @@ class TaskIncarnation:
             if self._beats is not None:
                 self._beats.stop()
             self.keeper.ending(self, reason)
-            self._settle_held()
+            if self._service is not None:
+                self._service.fail_rest()
 
     async def _close(self, reason: Reason) -> Reason:
         """Run ``on_stop``; its own failure makes a clean end a crash and never hides an earlier one."""
@@ -362,15 +272,11 @@ class TaskIncarnation:
             with anyio.CancelScope(shield=True):
                 await self._emptied
 
-    def _settle_held(self) -> None:
-        """Fail the calls that this incarnation took and will not answer."""
-        for pending in [*self._in_hand, *self._held]:
-            pending.settle(None, self.cell.refusal())
-        self._in_hand.clear()
-
     def _cancel(self, reason: Reason) -> None:
         if self._decided is None:
             self._decided = reason
+            if self._service is not None:
+                self._service.leave()
         self._end_service(self._decided)  # now: it may be long before the cancellation gets through, if it ever does
         if self._scope is not None:
             self._scope.cancel()

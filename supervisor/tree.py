@@ -155,7 +155,7 @@ class Tree:
 
     def _wake(self) -> None:
         for waiter in self._waiters:
-            waiter.wake()
+            self._runtime.backend.wake(waiter)
 
 
 @asynccontextmanager

@@ -53,8 +53,9 @@ class VirtualClock(Clock):
         return self.now().astimezone(self._zone)
 
     async def sleep(self, seconds: float) -> None:
-        waiter = current_backend().waiter()
-        timer = self.call_later(seconds, waiter.wake)
+        backend = current_backend()
+        waiter = backend.waiter()
+        timer = self.call_later(seconds, lambda: backend.wake(waiter))
         try:
             await waiter
         finally:

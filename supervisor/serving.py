@@ -1,0 +1,148 @@
+"""The loop of ``gen_server``: takes one message after another out of a mailbox and runs its handler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from supervisor.errors import HandlerFailed, Refused
+from supervisor.monitor import Down, SystemMessage
+from supervisor.reasons import Crash, unwrapped
+from supervisor.reply import Pending, Reply, as_call_failure
+
+if TYPE_CHECKING:
+    from protocol.messages.common import Message
+    from supervisor.actor import Actor, Handler
+    from supervisor.backend import Backend
+    from supervisor.mailbox import Cell
+
+_TURN = 128
+"""After so many messages in a row the others on the loop get a turn: handlers that never wait must not starve them."""
+
+
+class Service:
+    """The messages that one incarnation has in hand, and the calls that it has yet to answer."""
+
+    __slots__ = ("_actor", "_backend", "_cell", "_held", "_in_hand", "_leaving", "last_kind")
+
+    def __init__(self, actor: Actor, cell: Cell, backend: Backend) -> None:
+        self._actor = actor
+        self._cell = cell
+        self._backend = backend
+        self._held: set[Pending[Any]] = set()
+        self._in_hand: list[Pending[Any]] = []
+        self._leaving = False
+        self.last_kind: type | None = None
+        """The type of the newest message that it began to handle."""
+
+    async def run(self) -> None:
+        """Serve until told to :meth:`leave`, or until a handler fails: its error comes out of here."""
+        cell, actor = self._cell, self._actor
+        queue, plain = cell.queue, actor.__plain__
+        cell.urgent = True
+        # This is the path of every message, and the parts are laid out for it: one look for all that is rare, and no
+        # coroutine of ours between the loop and a plain handler. Either would cost a cast a fifth more.
+        while True:
+            for _ in range(_TURN):
+                if cell.urgent:
+                    if self._leaving:
+                        return
+                    if cell.system:
+                        await self._handle_system(cell.system.popleft())
+                        continue
+                    cell.urgent = False
+                if not queue:
+                    await cell.arrival()
+                    continue
+                letter = queue.popleft()
+                if cell.after_take is not None:
+                    cell.after_take(letter)
+                if isinstance(letter, Pending):
+                    if not letter.done:
+                        await self._handle(letter.message, letter)
+                elif (run := plain.get(type(letter))) is None:
+                    await self._handle(letter, None)
+                else:
+                    self.last_kind = type(letter)
+                    try:
+                        await run(actor, letter)
+                    except (Refused, ExceptionGroup) as error:
+                        self._refuse(letter, error)
+            await self._backend.checkpoint()
+
+    def leave(self) -> None:
+        """Handle no message after the one in hand."""
+        self._leaving = True
+        self._cell.urgent = True
+        self._cell.wake()
+
+    def fail_in_hand(self, crash: Crash) -> None:
+        """Answer what was in hand with the error that ended its handler: not with that of a call it had made."""
+        for pending in self._in_hand:
+            pending.settle(None, HandlerFailed(crash.error_type, crash.text, crash.traceback))
+
+    def fail_rest(self) -> None:
+        """Fail the calls that were taken and will not be answered."""
+        for pending in [*self._in_hand, *self._held]:
+            pending.settle(None, self._cell.refusal())
+        self._in_hand.clear()
+
+    async def _handle(self, message: Message, pending: Pending[Any] | None) -> None:
+        """Handle what is not a cast to a plain handler."""
+        handler = self._actor.__handlers__.get(type(message))
+        if handler is None:
+            self._not_handled(message, pending)
+            return
+        self.last_kind = type(message)
+        try:
+            if handler.mode != "plain":
+                await self._handle_with_replies(handler, message, pending)
+            elif pending is not None:
+                self._in_hand.append(pending)
+                pending.settle(await handler.run(self._actor, message))
+        except (Refused, ExceptionGroup) as error:
+            self._refuse(message, error)
+        self._in_hand.clear()
+
+    async def _handle_with_replies(self, handler: Handler, message: Message, pending: Pending[Any] | None) -> None:
+        batch: list[tuple[Message, Pending[Any] | None]] = [(message, pending)]
+        while len(batch) < handler.limit:
+            neighbour = self._cell.take_next(type(message))
+            if neighbour is None:
+                break
+            batch.append(neighbour)
+        for _, waiting in batch:
+            if waiting is not None:
+                waiting.held_by(self._held)
+                self._in_hand.append(waiting)
+        tokens = [(one, Reply(waiting)) for one, waiting in batch]
+        if handler.mode == "batch":
+            await handler.run(self._actor, tokens)
+        else:
+            await handler.run(self._actor, *tokens[0])
+
+    async def _handle_system(self, message: SystemMessage) -> None:
+        if isinstance(message, Down):
+            handler = self._actor.__handlers__.get(Down)
+            if handler is not None:
+                self.last_kind = Down
+                await handler.run(self._actor, message)
+        else:
+            raise message.error
+
+    def _not_handled(self, message: Message, pending: Pending[Any] | None) -> None:
+        # A message of a type that the actor does not know comes from outside; it must not be able to crash it.
+        text = f"{self._cell.name} does not handle {type(message).__name__}"
+        if pending is not None:
+            pending.settle(None, as_call_failure(Refused(text, code="not_handled")))
+        else:
+            self._cell.dead_letter(message, "not handled")
+
+    def _refuse(self, message: Message, error: Exception) -> None:
+        """Answer with a refusal, also one that comes out of a task group alone. Any other error is raised again."""
+        refusal = unwrapped(error)
+        if not isinstance(refusal, Refused):
+            raise error
+        if not self._in_hand:
+            self._cell.dead_letter(message, "refused")
+        for pending in self._in_hand:
+            pending.settle(None, as_call_failure(refusal))
