@@ -23,10 +23,10 @@ from starlette.routing import Route
 from actors.board import Board
 from actors.metrics import ACTORS, DaemonMetrics
 from actors.settings_store import ConfigStore
+from protocol.backend import AsyncioBackend, current_backend
 from protocol.messages.common import Trouble
 from protocol.messages.system import HttpStatus
 from supervisor import Actor, Down, Reason, on_down
-from supervisor.backend import AsyncioBackend, current_backend
 
 NAME = "MetricsExporter"
 

@@ -12,6 +12,7 @@ import anyio
 import anyio.abc
 
 from protocol.answers import Answers, Asked
+from protocol.backend import current_backend
 from protocol.framing import Decoder, FrameError, decoder_for, detect
 from protocol.handler import Body, Events, Handler, Peer, Refusal
 from protocol.listening import hung_up
@@ -30,8 +31,6 @@ from protocol.wire import (
     SubscribeFrame,
     WelcomeFrame,
 )
-
-CHUNK = 1 << 16
 
 LINGER = 1.0
 """Seconds in which a client that was told why it is hung up on may finish what it was writing."""
@@ -94,6 +93,7 @@ class Connection:
         self._codec: Codec | None = None
         self._decoder: Decoder | None = None
         self._deadline = anyio.current_time() + limits.hello_within
+        self._receiver = current_backend().receiver(sock)
         self._outbox = Outbox()
         self._unsent = memoryview(b"")
         self._closing = False
@@ -123,6 +123,7 @@ class Connection:
                     tasks.cancel_scope.cancel()
         finally:
             self._last_words()
+            self._receiver.close()
             self._socket.close()
             for events in self._subscriptions:
                 events.close()
@@ -156,16 +157,14 @@ class Connection:
 
     async def _receive(self) -> bytes:
         """Return the next bytes, or none at the end of the stream."""
-        while True:
-            if self._deadline == math.inf:
-                await anyio.wait_readable(self._socket)
-            else:
-                with anyio.move_on_at(self._deadline) as scope:
-                    await anyio.wait_readable(self._socket)
-                if scope.cancelled_caught or anyio.current_time() >= self._deadline:
-                    raise self._too_slow()
-            with suppress(BlockingIOError):
-                return self._socket.recv(CHUNK)
+        if self._deadline == math.inf:
+            return await self._receiver.receive()
+        data = None
+        with anyio.move_on_at(self._deadline):
+            data = await self._receiver.receive()
+        if data is None or anyio.current_time() >= self._deadline:
+            raise self._too_slow()
+        return data
 
     def _set_deadline(self, progress: bool) -> None:
         """A message that was begun has to be finished in time; trickling does not prolong it."""
@@ -328,10 +327,8 @@ class Connection:
         await self._flush()
         with suppress(OSError), anyio.move_on_after(LINGER):
             self._socket.shutdown(socket.SHUT_WR)
-            while True:
-                await anyio.wait_readable(self._socket)
-                if not self._socket.recv(CHUNK):
-                    return
+            while await self._receiver.receive():
+                continue
 
     def _last_words(self) -> None:
         """Tell those who still wait that no answer will come here, as far as the socket takes it at once."""

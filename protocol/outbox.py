@@ -6,8 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-import anyio
-
+from protocol.backend import Waiter, current_backend
 from protocol.framing import Encoding, encode
 from protocol.messages.common import TailEvent
 from protocol.wire import ErrorFrame, EventFrame, LaggedFrame, ServerFrame
@@ -44,8 +43,10 @@ class Outbox:
         """The client takes nothing and has too much coming: close the connection."""
         self._entries: deque[tuple[bytes, Feed | None]] = deque()
         self._bytes = 0
-        self._filled = anyio.Event()
-        self._drained = anyio.Event()
+        self._backend = current_backend()
+        self._filled: Waiter | None = None
+        self._drained: Waiter | None = None
+        """Of the one task that waits for each."""
 
     @property
     def empty(self) -> bool:
@@ -64,7 +65,8 @@ class Outbox:
         self._entries.append((data, feed))
         self._bytes += len(data)
         self.overfull |= self._bytes > OVERFULL
-        self._filled.set()
+        if self._filled is not None:
+            self.wake()
 
     def offer(self, event: TailEvent, feed: Feed) -> None:
         """Add an event, or count it as missed while the subscription's bound is reached."""
@@ -89,8 +91,8 @@ class Outbox:
             if feed is not None:
                 feed.waiting -= 1
                 self._tell_missed(feed)
-        if not self.crowded:
-            self._drained.set()
+        if self._drained is not None and not self.crowded:
+            self._backend.wake(self._drained)
         return bytes(data)
 
     def _tell_missed(self, feed: Feed) -> None:
@@ -103,18 +105,20 @@ class Outbox:
     async def filled(self) -> None:
         """Wait until there is something to take, or :meth:`wake`."""
         if not self._entries:
-            self._filled = anyio.Event()
-            await self._filled.wait()
+            self._filled = self._backend.waiter()
+            await self._filled
 
     async def drained(self) -> None:
         """Wait until it is not crowded any more."""
         while self.crowded:
-            self._drained = anyio.Event()
-            await self._drained.wait()
+            self._drained = self._backend.waiter()
+            await self._drained
 
     def wake(self) -> None:
         """Let :meth:`filled` return although there is nothing."""
-        self._filled.set()
+        if self._filled is not None:
+            self._backend.wake(self._filled)
+            self._filled = None
 
 
 def _instead(frame: ServerFrame, error: Exception) -> ServerFrame:

@@ -45,7 +45,7 @@ def warm_up(backend: Backend) -> None:
     """Import what a child needs, in the host. Starts no event loop and no thread."""
     importlib.import_module(f"anyio._backends._{backend}")
     if backend == "trio":
-        importlib.import_module("supervisor.backend_trio")
+        importlib.import_module("protocol.backend_trio")
 
 
 def main(link: socket.socket, backend: Backend) -> NoReturn:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import anyio
 
-from supervisor.backend import TimerHandle, current_backend
+from protocol.backend import TimerHandle, current_backend
 
 
 class Clock(ABC):

@@ -9,9 +9,9 @@ from supervisor.reasons import Normal, Reason
 from supervisor.ref import Ref
 
 if TYPE_CHECKING:
+    from protocol.backend import TimerHandle
     from protocol.messages.common import Message
     from protocol.messages.system import TreeNode
-    from supervisor.backend import TimerHandle
     from supervisor.clock import Clock
     from supervisor.incarnation import Surroundings
     from supervisor.mailbox import Cell

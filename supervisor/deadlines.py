@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supervisor.backend import TimerHandle
+    from protocol.backend import TimerHandle
     from supervisor.clock import Clock
     from supervisor.reply import Pending
 

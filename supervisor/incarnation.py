@@ -25,8 +25,8 @@ from supervisor.spec import ChildSpec, SupervisorSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
+    from protocol.backend import Backend
     from protocol.messages.system import TreeNode
-    from supervisor.backend import Backend
     from supervisor.clock import Clock
     from supervisor.mailbox import Cell
     from supervisor.monitor import Down

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from protocol.boundary import Boundary
 from protocol.framing import FrameDecoder, FrameError
 from supervisor import custody
 from supervisor import link_protocol as wire
-from supervisor.boundary import Boundary
 from supervisor.host_protocol import Exited
 from supervisor.hosting import HostFailed, end_host, host_of, leave_host
 from supervisor.link_traffic import Traffic
@@ -32,7 +32,7 @@ from supervisor.reasons import Crash, Killed, Reason, StartFailed, crash_of, is_
 from supervisor.spec import ProcessStart
 
 if TYPE_CHECKING:
-    from supervisor.backend import TimerHandle
+    from protocol.backend import TimerHandle
     from supervisor.incarnation import Keeper, Surroundings
     from supervisor.mailbox import Cell
     from supervisor.spec import ChildSpec

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from protocol.backend import current_backend
 from protocol.messages.common import Message, reply_type
 from supervisor import link_protocol as wire
-from supervisor.backend import current_backend
 from supervisor.clock import Clock, SystemClock
 from supervisor.deadlines import Deadlines
 from supervisor.errors import CallFailed, ConnectionLost, MailboxFull

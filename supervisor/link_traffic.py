@@ -16,7 +16,7 @@ from supervisor.reply import Pending
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from supervisor.backend import Waiter
+    from protocol.backend import Waiter
     from supervisor.incarnation import Surroundings
     from supervisor.mailbox import Cell
 

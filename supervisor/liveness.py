@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from supervisor.backend import current_backend
+from protocol.backend import current_backend
 from supervisor.reasons import Reason, Timeout
 
 if TYPE_CHECKING:
-    from supervisor.backend import TimerHandle
+    from protocol.backend import TimerHandle
     from supervisor.clock import Clock
 
 

@@ -18,8 +18,8 @@ from supervisor.monitor import Down
 from supervisor.reply import Pending
 
 if TYPE_CHECKING:
+    from protocol.backend import Backend, Waiter
     from protocol.messages.common import Message
-    from supervisor.backend import Backend, Waiter
     from supervisor.clock import Clock
     from supervisor.deadlines import Deadlines
     from supervisor.monitor import SystemMessage

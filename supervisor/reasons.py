@@ -12,7 +12,7 @@ import traceback as tracebacks
 
 import msgspec
 
-from supervisor.boundary import Boundary
+from protocol.boundary import Boundary
 
 
 class Normal(msgspec.Struct, frozen=True, tag="normal"):

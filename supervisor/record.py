@@ -13,7 +13,7 @@ from supervisor.reports import report_crash, report_lifecycle
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
 
 if TYPE_CHECKING:
-    from supervisor.backend import TimerHandle
+    from protocol.backend import TimerHandle
     from supervisor.incarnation import Incarnation
     from supervisor.runtime import TreeRuntime
 

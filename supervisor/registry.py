@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from weakref import WeakValueDictionary
 
-from supervisor.backend import Backend
+from protocol.backend import Backend
 from supervisor.clock import Clock
 from supervisor.deadlines import Deadlines
 from supervisor.mailbox import Cell, Phase

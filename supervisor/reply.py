@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from supervisor.boundary import Boundary
+from protocol.boundary import Boundary
 from supervisor.errors import CallFailed, CallingSelf, CallTimeout, HandlerFailed, Refused
 from supervisor.reasons import text_of, traceback_of
 
 if TYPE_CHECKING:
+    from protocol.backend import Backend, Waiter
     from protocol.messages.common import Request
-    from supervisor.backend import Backend, Waiter
     from supervisor.deadlines import Deadlines
     from supervisor.mailbox import Cell
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from supervisor.backend import Backend
+from protocol.backend import Backend
 from supervisor.clock import Clock
 from supervisor.errors import NotRunning, Stuck
 from supervisor.mailbox import Cell, Phase

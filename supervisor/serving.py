@@ -10,9 +10,9 @@ from supervisor.reasons import Crash, unwrapped
 from supervisor.reply import Pending, Reply, as_call_failure
 
 if TYPE_CHECKING:
+    from protocol.backend import Backend
     from protocol.messages.common import Message
     from supervisor.actor import Actor, Handler
-    from supervisor.backend import Backend
     from supervisor.mailbox import Cell
 
 _TURN = 128

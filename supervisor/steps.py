@@ -13,7 +13,7 @@ from supervisor.reports import report_lifecycle
 from supervisor.spec import SupervisorSpec
 
 if TYPE_CHECKING:
-    from supervisor.backend import Waiter
+    from protocol.backend import Waiter
     from supervisor.runtime import TreeRuntime
 
 

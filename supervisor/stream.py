@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from protocol.backend import Backend, Waiter, current_backend
 from protocol.messages.common import TailEvent
-from supervisor.backend import Backend, Waiter, current_backend
 from supervisor.clock import Clock
 
 

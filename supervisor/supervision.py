@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from supervisor.boundary import Boundary
+from protocol.boundary import Boundary
 from supervisor.intensity import Intensity
 from supervisor.reasons import Killed, Reason, Shutdown, StartFailed, crash_of, is_clean
 from supervisor.record import ChildRecord, Status, needs_restart

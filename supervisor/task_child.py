@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from protocol.boundary import Boundary
 from supervisor.actor import Actor
-from supervisor.boundary import Boundary
 from supervisor.context import Context
 from supervisor.liveness import Liveness
 from supervisor.monitor import Down
@@ -25,8 +25,8 @@ from supervisor.reasons import (
 from supervisor.serving import Service
 
 if TYPE_CHECKING:
+    from protocol.backend import Waiter
     from protocol.messages.common import Message
-    from supervisor.backend import Waiter
     from supervisor.incarnation import Keeper, Surroundings
     from supervisor.mailbox import Cell
     from supervisor.spec import ChildSpec

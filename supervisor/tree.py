@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import anyio
 
+from protocol.backend import Waiter, current_backend
 from protocol.messages.system import TreeNode
-from supervisor.backend import Waiter, current_backend
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import BootRefused, StopIncomplete, TreeStartFailed
 from supervisor.reasons import Killed, Reason, Shutdown, StartFailed

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import anyio
 
-from supervisor.backend import current_backend
+from protocol.backend import current_backend
 from supervisor.clock import Clock
 
 

@@ -6,13 +6,15 @@ import contextvars
 import heapq
 import itertools
 import logging
+import socket
 from collections.abc import Callable, Generator
 from typing import Any
 
 import trio
 
-from supervisor.backend import Main, TimerHandle, Waiter, stack_text
-from supervisor.boundary import Boundary
+from protocol.backend import Main, TimerHandle, Waiter, stack_text
+from protocol.boundary import Boundary
+from protocol.receiver import AnyioReceiver, Receiver
 
 _log = logging.getLogger("supervisor")
 
@@ -107,6 +109,9 @@ class TrioBackend:
             self._token.run_sync_soon(callback)
         except trio.RunFinishedError:
             return
+
+    def receiver(self, sock: socket.socket) -> Receiver:
+        return AnyioReceiver(sock)
 
     def stack_of(self, task: object) -> str:
         assert isinstance(task, trio.lowlevel.Task)

@@ -1,7 +1,7 @@
 """The one seam where asyncio and trio differ (with ``backend_trio.py``, imported only where trio runs).
 
-Everything else in the library is written against five operations: a one-shot waiter on a native future, starting a
-task that nobody's scope owns, a timer, the task now running, and the stack of a task. The waiter is native because
+Everything else in the library is written against six operations: a one-shot waiter on a native future, starting a
+task that nobody's scope owns, a timer, reading from a socket, the task now running, and the stack of a task. The waiter is native because
 ``anyio.Event`` alone costs half of a call's round trip.
 
 Tasks are started outside of any task group (``loop.create_task``, trio's system nursery), since a task group cannot be
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Generator
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 
 from anyio import NoEventLoopError
 from anyio.lowlevel import RunVar
+
+from protocol.receiver import AsyncioReceiver, Receiver
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -53,6 +56,9 @@ class Backend(Protocol):
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         """Run a callback on the loop, from any thread. Does nothing once the loop has ended."""
 
+    def receiver(self, sock: socket.socket) -> Receiver:
+        """Return a new reader of a non-blocking socket, to be its only one."""
+
     def stack_of(self, task: object) -> str:
         """Where a task that is not running waits, formatted like a traceback; innermost frame last."""
 
@@ -83,7 +89,7 @@ def current_backend() -> Backend:
     if backend is None:
         trio = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_run():
-            from supervisor.backend_trio import TrioBackend
+            from protocol.backend_trio import TrioBackend
 
             backend = TrioBackend()
         else:
@@ -137,6 +143,9 @@ class AsyncioBackend:
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # raised by a loop that is closed, and for no other reason
             self._loop.call_soon_threadsafe(callback)
+
+    def receiver(self, sock: socket.socket) -> Receiver:
+        return AsyncioReceiver(sock, self._loop)
 
     def stack_of(self, task: object) -> str:
         assert isinstance(task, asyncio.Task)
