@@ -12,7 +12,7 @@ import anyio
 from protocol.handler import Answer, Body, Events, Peer, Refusal
 from protocol.messages.common import Message, Request
 from protocol.server import serve
-from supervisor import Actor, ChildSpec, Pending, SupervisorSpec, Tree, on, open_tree
+from supervisor import Actor, ChildSpec, Mailbox, MailboxFull, Pending, SupervisorSpec, Tree, on, open_tree
 
 
 class Echo(Request[bytes], frozen=True):
@@ -33,6 +33,8 @@ class Count(Request[int], frozen=True):
 
 class Parrot(Actor):
     """Answers with what it was told."""
+
+    mailbox = Mailbox(bound=1 << 16)  # a sender that need not wait for answers is ahead by what the socket holds
 
     def __init__(self) -> None:
         self._notes = 0
@@ -69,7 +71,10 @@ class Passage:
         return pending.cancel
 
     def cast(self, to: str, body: Body, peer: Peer) -> None:
-        self._tree.ref(to).cast(body.decode(Note))
+        try:
+            self._tree.ref(to).cast(body.decode(Note))
+        except MailboxFull as error:
+            raise Refusal("mailbox_full", str(error)) from error
 
     def subscribe(self, topics: Sequence[str]) -> Events:
         raise Refusal("unknown_topic", "there are none")

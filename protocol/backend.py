@@ -1,8 +1,8 @@
 """The one seam where asyncio and trio differ (with ``backend_trio.py``, imported only where trio runs).
 
 Everything else in the library is written against six operations: a one-shot waiter on a native future, starting a
-task that nobody's scope owns, a timer, reading from a socket, the task now running, and the stack of a task. The waiter is native because
-``anyio.Event`` alone costs half of a call's round trip.
+task that nobody's scope owns, a timer, reading from a socket, the task now running, and the stack of a task. The waiter
+is native because ``anyio.Event`` alone costs half of a call's round trip.
 
 Tasks are started outside of any task group (``loop.create_task``, trio's system nursery), since a task group cannot be
 left while a member refuses to end, and this library promises to name such a member and go on.
@@ -52,6 +52,9 @@ class Backend(Protocol):
     def current_task(self) -> object: ...
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle: ...
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run a callback before the loop waits for anything again. It must not raise."""
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         """Run a callback on the loop, from any thread. Does nothing once the loop has ended."""
@@ -139,6 +142,9 @@ class AsyncioBackend:
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
         return self._loop.call_later(seconds, callback)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon(callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # raised by a loop that is closed, and for no other reason

@@ -104,6 +104,9 @@ class TrioBackend:
             self._alarm.wake()
         return timer
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._token.run_sync_soon(callback)
+
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         try:
             self._token.run_sync_soon(callback)

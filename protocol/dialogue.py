@@ -122,12 +122,17 @@ def lost(error: OSError | None = None) -> Failed:
     return Failed(Code.CONNECTION_LOST, f"the connection to the daemon ended{why}; whether it was done is unknown")
 
 
+def late() -> Failed:
+    """Return the failure of whoever waited too long for an answer."""
+    return Failed(Code.TIMED_OUT, "no answer in time; whether it was done is unknown")
+
+
 @contextmanager
 def broken_connections_are_failures() -> Iterator[None]:
     """Turn the ways in which a socket can break into :class:`Failed`."""
     try:
         yield
     except TimeoutError as error:
-        raise Failed(Code.TIMED_OUT, "no answer in time; whether it was done is unknown") from error
+        raise late() from error
     except OSError as error:
         raise lost(error) from error

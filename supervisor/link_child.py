@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from protocol.backend import current_backend
+from protocol.deadlines import Deadlines
 from protocol.messages.common import Message, reply_type
 from supervisor import link_protocol as wire
 from supervisor.clock import Clock, SystemClock
-from supervisor.deadlines import Deadlines
 from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down
@@ -30,7 +30,7 @@ class Daemon:
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
         self.clock: Clock = SystemClock()
-        self.deadlines = Deadlines(self.clock)
+        self.deadlines = Deadlines(self.clock.monotonic, self.clock.call_later)
         self.backend = current_backend()
         self.own: OwnCell | None = None
         self._cells: dict[str, RemoteCell] = {}
@@ -154,7 +154,7 @@ class RemoteCell(Cell):
     __slots__ = ("_daemon",)
 
     def __init__(self, name: str, daemon: Daemon) -> None:
-        super().__init__(name, daemon.deadlines, daemon.backend, daemon.lost)
+        super().__init__(name, daemon.clock, daemon.deadlines, daemon.backend, daemon.lost)
         self._daemon = daemon
 
     def cast(self, message: Message) -> None:
@@ -176,7 +176,7 @@ class OwnCell(Cell):
     __slots__ = ("_daemon", "_delivered", "_pending")
 
     def __init__(self, name: str, daemon: Daemon) -> None:
-        super().__init__(name, daemon.deadlines, daemon.backend, daemon.lost)
+        super().__init__(name, daemon.clock, daemon.deadlines, daemon.backend, daemon.lost)
         self._daemon = daemon
         self._delivered: dict[int, tuple[int, object]] = {}
         """By ``id()`` of the letter: its number, and the letter itself, so that the ``id`` stays its own."""

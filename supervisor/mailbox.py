@@ -19,9 +19,9 @@ from supervisor.reply import Pending
 
 if TYPE_CHECKING:
     from protocol.backend import Backend, Waiter
+    from protocol.deadlines import Deadlines
     from protocol.messages.common import Message
     from supervisor.clock import Clock
-    from supervisor.deadlines import Deadlines
     from supervisor.monitor import SystemMessage
 
 Overflow = Literal["wait", "reject", "drop_oldest", "drop_newest"]
@@ -73,6 +73,7 @@ class Cell:
         "after_take",
         "backend",
         "bound",
+        "clock",
         "deadlines",
         "incarnation",
         "last_exit",
@@ -91,9 +92,15 @@ class Cell:
     )
 
     def __init__(
-        self, name: str, deadlines: Deadlines, backend: Backend, on_dead_letter: Callable[[str, str, str], None]
+        self,
+        name: str,
+        clock: Clock,
+        deadlines: Deadlines,
+        backend: Backend,
+        on_dead_letter: Callable[[str, str, str], None],
     ) -> None:
         self.name = name
+        self.clock = clock
         self.deadlines = deadlines
         """Of the calls to this name."""
         self.backend = backend
@@ -119,11 +126,6 @@ class Cell:
         self.last_exit: Down | None = None
         self.watchers: dict[object, Callable[[Down], None]] | None = None
 
-    @property
-    def clock(self) -> Clock:
-        """The clock of the tree."""
-        return self.deadlines.clock
-
     def configure(self, mailbox: Mailbox) -> None:
         """Take the bound and the policy of the actor that is about to serve this name."""
         self.bound = mailbox.bound
@@ -141,7 +143,7 @@ class Cell:
         """Queue a message, or let it die by the policy. Raises ``MailboxFull`` as :meth:`Ref.cast` says."""
         if self.phase > ACCEPTING:
             self.dead_letter(message, "stopping" if self.phase is Phase.STOPPING else "not running")
-        elif self._has_room() or self._made_room(message):
+        elif len(self.queue) < self.bound or self._has_room() or self._made_room(message):
             self.queue.append(message)
             if self.waiter is not None:
                 self.wake()
@@ -172,7 +174,7 @@ class Cell:
         phase = self.phase
         if phase > Phase.STARTING:
             pending.settle(None, self.refusal())
-        elif self._has_room() or self.overflow == "drop_oldest":
+        elif len(self.queue) < self.bound or self._has_room() or self.overflow == "drop_oldest":
             if len(self.queue) >= self.bound:
                 self._drop(self.queue.popleft())
             self.queue.append(pending)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from weakref import WeakValueDictionary
 
 from protocol.backend import Backend
+from protocol.deadlines import Deadlines
 from supervisor.clock import Clock
-from supervisor.deadlines import Deadlines
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down
 from supervisor.reasons import Reason, Shutdown
@@ -22,7 +22,8 @@ class Registry:
     """
 
     def __init__(self, clock: Clock, backend: Backend) -> None:
-        self._deadlines = Deadlines(clock)
+        self._clock = clock
+        self._deadlines = Deadlines(clock.monotonic, clock.call_later)
         self._backend = backend
         self._known: dict[str, Cell] = {}
         self._forgotten: WeakValueDictionary[str, Cell] = WeakValueDictionary()
@@ -33,7 +34,7 @@ class Registry:
         """Return the cell of a name."""
         cell = self._known.get(name) or self._forgotten.get(name)
         if cell is None:
-            cell = Cell(name, self._deadlines, self._backend, self._count_dead_letter)
+            cell = Cell(name, self._clock, self._deadlines, self._backend, self._count_dead_letter)
             self._forgotten[name] = cell
         return cell
 

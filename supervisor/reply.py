@@ -17,8 +17,8 @@ from supervisor.reasons import text_of, traceback_of
 
 if TYPE_CHECKING:
     from protocol.backend import Backend, Waiter
+    from protocol.deadlines import Deadlines
     from protocol.messages.common import Request
-    from supervisor.deadlines import Deadlines
     from supervisor.mailbox import Cell
 
 R = TypeVar("R")
@@ -51,7 +51,7 @@ class Pending(Generic[R]):
         self.to = to
         """The name of the actor called."""
         self.message = message
-        self.deadline = deadlines.clock.monotonic() + timeout
+        self.deadline = deadlines.monotonic() + timeout
         """On the tree's monotonic clock, in seconds."""
         self.done = False
         """True once there is a value or an error."""

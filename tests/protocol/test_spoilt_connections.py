@@ -54,7 +54,7 @@ async def test_half_a_message_is_not_continued_with_the_next(
 ) -> None:
     """The server takes nothing for a while, so the message ends in its middle when the time is up."""
     monkeypatch.setattr("protocol.client.GRACE", 0.2)
-    monkeypatch.setattr("protocol.aclient.GRACE", 0.2)
+    monkeypatch.setattr("protocol.aconnection.GRACE", 0.2)
     async with AsyncExitStack() as later:
         with impostor(path) as listener:
             async with anyio.create_task_group() as tasks:
