@@ -59,6 +59,10 @@ class Peer(asyncio.Protocol):
     def said(self, said: Said) -> None:
         """Take what the other side said."""
 
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+
     def _flush(self) -> None:
         self._transport.write(b"".join(self._unsent))
         self._unsent.clear()

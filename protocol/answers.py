@@ -32,7 +32,7 @@ def key_of(request: RequestFrame) -> Key:
 class Asked:
     """One request, under way or answered. The ``Answer`` that a handler is given."""
 
-    __slots__ = ("_memory", "body", "cancel", "encoding", "error", "key", "waiters")
+    __slots__ = ("_memory", "body", "cancel", "encoding", "error", "key", "size", "waiters")
 
     def __init__(self, key: Key, encoding: Encoding, memory: Answers) -> None:
         self.key = key
@@ -40,6 +40,8 @@ class Asked:
         """Of ``body``: the one that the first asker spoke."""
         self.body: msgspec.Raw | None = None
         self.error: tuple[str, str, Any] | None = None
+        self.size = 500
+        """Bytes that remembering it costs, near enough."""
         self.waiters: list[Callable[[Asked], None]] = []
         """Called once with the answer, then forgotten."""
         self.cancel: Callable[[], None] = _nothing
@@ -48,11 +50,6 @@ class Asked:
     @property
     def done(self) -> bool:
         return self.body is not None or self.error is not None
-
-    @property
-    def size(self) -> int:
-        """Bytes that remembering it costs, near enough."""
-        return len(memoryview(self.body)) if self.body is not None else 500
 
     def begun(self, cancel: Callable[[], None]) -> None:
         """Keep how to give it up, unless it was answered in the act."""
@@ -68,7 +65,8 @@ class Asked:
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             self.fail(Code.HANDLER_FAILED, f"the reply of {self.key[1]} cannot be sent: {error}")
             return
-        if len(memoryview(body)) > LARGEST_REPLY - 1024:
+        self.size = len(memoryview(body))
+        if self.size > LARGEST_REPLY - 1024:
             self.fail(Code.REPLY_TOO_LARGE, f"the reply of {self.key[1]} is larger than {LARGEST_REPLY} bytes")
             return
         self.body = body
