@@ -297,7 +297,8 @@ class Supervisor(Steps):
                 sibling.status = Status.WAITING
 
     async def _restart_now(self, child: ChildRecord) -> None:
-        """Start a child and its group, in start order (``restart_multiple_children/3``).
+        """Start a child and its group, in start order (``restart_multiple_children/3``), up to the next one that has a
+        restart of its own pending: those behind it are started with it.
 
         A failing start is counted like a crash of that child. Under rest_for_one the retry goes on from there; under
         one_for_all those just started go down again.
@@ -309,6 +310,8 @@ class Supervisor(Steps):
         del self.pending[child.id]
         for one in list(self.children.values()):
             if self.halted():
+                return
+            if one in siblings and one.id in self.pending:
                 return
             if one is not child and (one not in siblings or one.status is not Status.WAITING):
                 continue
@@ -323,12 +326,17 @@ class Supervisor(Steps):
                 return
 
     def pass_on_restart(self, child: ChildRecord) -> None:
-        """The pending restart of a child was cancelled: the siblings that wait with it are started without it.
+        """The pending restart of a child was cancelled: the siblings that wait with it are started without it, unless
+        they wait for another one, too.
 
         OTP leaves them down (``hanging_restart_loop_rest_for_one``), where nobody would ever start them.
         """
         if self.pending.pop(child.id, None) is not None:
+            if any(child in self.siblings(other) for other in self.pending.values()):
+                return
             for sibling in self.siblings(child):
+                if sibling.id in self.pending:
+                    return
                 if sibling.status is Status.WAITING:
                     self._schedule(sibling, Status.WAITING, self.runtime.clock.monotonic())
                     return

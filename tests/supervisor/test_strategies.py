@@ -297,3 +297,79 @@ async def test_many_children_crash_at_once_under_one_for_all() -> None:
         await eventually(lambda: all(child.status == "running" for child in tree.view().children))
         await settle()
         assert set((await _statuses(tree)).values()) == {"running"}
+
+
+# ---------------------------------------------------------------- two restarts pending in one group
+
+
+async def test_rest_for_one_a_child_waits_for_the_nearest_pending_sibling_before_it() -> None:
+    """``a`` is given up on request while ``b`` waits for its backoff: what follows ``b`` goes on waiting."""
+    clock = VirtualClock()
+    backoff = Backoff(first=1, factor=1, most=1, jitter=0, reset_after=60)
+    children = [ChildSpec(name, Counter) for name in "abc"]
+    spec = SupervisorSpec("root", children, strategy="rest_for_one", backoff=backoff, intensity=10, period=60)
+    async with open_tree(spec, clock=clock) as tree:
+        root = tree.supervisor("root")
+        tree.ref("a").cast(Fail())
+        await settle()
+        await root.terminate_child("b")
+        await root.restart_child("b")
+        await clock.advance(0.5)
+        tree.ref("b").cast(Fail())
+        await settle()
+        log = EventLog(tree.stream)
+        await root.terminate_child("a")
+        await settle()
+        assert [child.status for child in tree.view().children] == ["stopped", "restarting", "waiting"]
+        await clock.advance(1)
+        assert [child.status for child in tree.view().children] == ["stopped", "running", "running"]
+        assert [event["actor"] for event in log.read(event="started")] == ["b", "c"]
+
+
+async def test_rest_for_one_a_child_goes_on_waiting_for_the_pending_sibling_before_the_one_given_up() -> None:
+    clock = VirtualClock()
+    children = [ChildSpec("a", Counter, on_give_up=CoolDown(100)), *(ChildSpec(name, Counter) for name in "bc")]
+    backoff = Backoff(first=1, factor=1, most=1, jitter=0, reset_after=60)
+    spec = SupervisorSpec("root", children, strategy="rest_for_one", intensity=1, period=60, backoff=backoff)
+    async with open_tree(spec, clock=clock) as tree:
+        root = tree.supervisor("root")
+        for _ in range(2):
+            tree.ref("a").cast(Fail())
+            await clock.advance(1)
+        await root.terminate_child("b")
+        await root.restart_child("b")
+        tree.ref("b").cast(Fail())
+        await settle()
+        await root.terminate_child("b")
+        await clock.advance(10)
+        assert [child.status for child in tree.view().children] == ["cooling down", "stopped", "waiting"]
+        await clock.advance(100)
+        assert [child.status for child in tree.view().children] == ["running", "stopped", "running"]
+
+
+async def test_rest_for_one_a_child_that_waited_for_two_is_started_once() -> None:
+    """The end of ``b`` and the request that gives ``a`` up come to the supervisor while it is busy."""
+    gate = Gate()
+    children = [ChildSpec("a", Counter, on_give_up=CoolDown(100)), *(ChildSpec(name, Counter) for name in "bc")]
+    spec = SupervisorSpec("root", children, strategy="rest_for_one", intensity=1)
+    async with open_tree(spec, clock=VirtualClock()) as tree, anyio.create_task_group() as tasks:
+        root = tree.supervisor("root")
+        for _ in range(2):
+            tree.ref("a").cast(Fail())
+            await settle()
+        assert [child.status for child in tree.view().children] == ["cooling down", "waiting", "waiting"]
+        await root.terminate_child("b")
+        await root.restart_child("b")
+        gate.shut()
+        tasks.start_soon(root.start_child, ChildSpec("busy", lambda: GatedActor(gate)))
+        await settle()
+        tree.ref("b").cast(Fail())
+        await settle()
+        tasks.start_soon(root.terminate_child, "a")
+        await settle()
+        log = EventLog(tree.stream)
+        gate.open()
+        await settle()
+        started = [event["actor"] for event in log.read(event="started")]
+        assert [name for name in started if name != "busy"] == ["b", "c"]
+        assert tree.ref("c").cell.incarnation == 3
