@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from actors.board import Board
@@ -153,7 +154,8 @@ class MetricsExporter(Actor):
         """Whether files are taken in: recovery is over and no stop has begun."""
         now = self._metrics.status()
         state = now.state if now else "starting"
-        return JSONResponse({"state": state, "reason": now.reason if now else None}, 503 if state in NOT_READY else 200)
+        body = json.dumps({"state": state, "reason": now.reason if now else None}) + "\n"
+        return Response(body, 503 if state in NOT_READY else 200, media_type="application/json")
 
 
 def _configuration(listener: socket.socket) -> HttpConfig:

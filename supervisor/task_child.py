@@ -179,7 +179,7 @@ class TaskIncarnation:
     async def _run(self) -> None:
         reason: Reason = Killed()
         try:
-            reason = await self._live()
+            reason = self._decided or await self._live()  # it may have been given up before it began
             self._end_service(reason)
             if self.acked and not self._killed:
                 reason = await self._close(reason)

@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> int:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise CommandFailed(f"cannot make {error.filename or home.root}: {error.strerror}") from error
+        raise CommandFailed(
+            f"cannot make {error.filename or home.root}: {error.strerror}", "name a folder where you may write"
+        ) from error
     if options.json:
         print_json({"home": str(home.root.resolve()), "config": str(home.settings.resolve())})
         return 0

@@ -99,6 +99,8 @@ def _show(options: argparse.Namespace) -> int:
         facts += _report(place.home or read(place, "ControlSocket", {"type": "get_status"})["home"], job)
     for name, text in facts:
         print(f"  {paint(f'{name:<11}', 'dim')}{text}")
+    if job["state"] == "failed":
+        print(f"  {paint('→', 'dim')} stokehold queue retry {job['id']}")
     return 0
 
 
