@@ -70,6 +70,7 @@ class Cell:
 
     __slots__ = (
         "__weakref__",
+        "abandoned",
         "after_take",
         "backend",
         "bound",
@@ -113,6 +114,8 @@ class Cell:
         self.system: deque[SystemMessage] | None = None
         self.ticks: list[Message] | None = None
         """The timers' messages of the present incarnation; those that were taken are forgotten at the next one."""
+        self.abandoned = False
+        """A call was settled while it lay in the queue."""
         self.urgent = False
         """Something may be there that goes before the queue: a system message, or the order to leave."""
         self.after_take: Callable[[Message | Pending[Any]], None] | None = None
@@ -177,6 +180,7 @@ class Cell:
         elif len(self.queue) < self.bound or self._has_room() or self.overflow == "drop_oldest":
             if len(self.queue) >= self.bound:
                 self._drop(self.queue.popleft())
+            pending.queued_in = self
             self.queue.append(pending)
             if self.waiter is not None:
                 self.wake()
@@ -228,7 +232,10 @@ class Cell:
             letter = queue.popleft()
             if self.after_take is not None:
                 self.after_take(letter)
-            if not (isinstance(letter, Pending) and letter.done):
+            if not isinstance(letter, Pending):
+                return letter
+            letter.queued_in = None
+            if not letter.done:
                 return letter
         return None
 
@@ -246,6 +253,8 @@ class Cell:
                 self.queue.popleft()
                 if self.after_take is not None:
                     self.after_take(letter)
+                if pending is not None:
+                    pending.queued_in = None
                 return message, pending
         return None
 
@@ -293,7 +302,8 @@ class Cell:
 
     def _has_room(self) -> bool:
         """Whether one more fits. Calls whose callers have gone are taken out first: they wait for nothing."""
-        if len(self.queue) >= self.bound and any(isinstance(letter, Pending) and letter.done for letter in self.queue):
+        if self.abandoned and len(self.queue) >= self.bound:
+            self.abandoned = False
             self._keep(letter for letter in self.queue if not (isinstance(letter, Pending) and letter.done))
         return len(self.queue) < self.bound
 

@@ -44,6 +44,7 @@ class Pending(Generic[R]):
         "deadline",
         "done",
         "message",
+        "queued_in",
         "to",
     )
 
@@ -63,6 +64,8 @@ class Pending(Generic[R]):
         self._holder: set[Pending[Any]] | None = None
         self.asked: Cell | None = None
         """Set where a task might await this that serves the actor itself."""
+        self.queued_in: Cell | None = None
+        """The mailbox that it lies in: settled there, it takes up room for nothing."""
         self._deadlines: Deadlines | None = deadlines
         deadlines.add(self)
 
@@ -127,6 +130,9 @@ class Pending(Generic[R]):
         if self._deadlines is not None:
             self._deadlines.settled()
             self._deadlines = None
+        if self.queued_in is not None:
+            self.queued_in.abandoned = True
+            self.queued_in = None
         if self._holder is not None:
             self._holder.discard(self)
             self._holder = None

@@ -57,6 +57,7 @@ class Service:
                 if cell.after_take is not None:
                     cell.after_take(letter)
                 if isinstance(letter, Pending):
+                    letter.queued_in = None
                     if not letter.done:
                         await self._handle(letter.message, letter)
                 elif (run := plain.get(type(letter))) is None:
