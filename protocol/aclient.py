@@ -3,7 +3,7 @@
     async with connect(home.socket) as client:
         jobs = await client.call("QueueManager", GetQueue())
 
-One task of the client's own reads for all who wait, and only while somebody does.
+It reads only while somebody waits for something.
 """
 
 from __future__ import annotations

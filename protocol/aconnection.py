@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -16,9 +16,10 @@ from protocol.deadlines import Deadlines
 from protocol.dialogue import Dialogue, failure, late, lost, welcomed
 from protocol.quick import GRACE, Failed, open_socket
 from protocol.wire import CLOSING, ErrorFrame, ReplyFrame, ServerFrame, WelcomeFrame
+from protocol.writer import Writer
 
 HIGH_WATER = 1 << 16
-"""Bytes that wait to be written above which whoever casts has to wait, too."""
+"""Bytes that are kept for the end of the turn, at most."""
 
 
 class Exchange:
@@ -49,7 +50,7 @@ class Exchange:
 class AsyncConnection:
     """A socket after its hello.
 
-    One task reads for all, while anybody waits for anything; so nothing piles up here that nobody wants, and a slow
+    It reads while anybody waits for anything, and not otherwise: so nothing piles up here that nobody wants, and a slow
     reader of events is seen as one by the server. The first thing that is said in a turn of the event loop is written
     at once, all that follow in one write at its end.
     """
@@ -60,7 +61,8 @@ class AsyncConnection:
         self.dialogue = Dialogue()
         self._socket = sock
         self._backend = current_backend()
-        self._receiver = self._backend.receiver(sock)
+        self._receiver = self._backend.receiver(sock, self._receive)
+        self._writer = Writer(sock, self._backend, self._take, GRACE, self._on_broken)
         self._deadlines = Deadlines(time.monotonic, self._backend.call_later)
         self._broken: Failed | None = None
         self._closed = False
@@ -69,14 +71,8 @@ class AsyncConnection:
         """Frames that answer no request: the welcome, events."""
         self._listener: Waiter | None = None
         """Of the one task that waits for such a frame."""
-        self._parked: Waiter | None = None
-        """Of the reading task, while nobody waits for anything."""
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self._flush_due = False
-        self._draining = False
-        self._crowd: list[Waiter] = []
-        """Of the tasks that wait until there is room to write."""
 
     @classmethod
     async def open(cls, path: Path, name: str, timeout: float) -> AsyncConnection:
@@ -91,7 +87,6 @@ class AsyncConnection:
         connection = cls(sock)
         with ExitStack() as undo:
             undo.callback(connection.close)
-            connection._backend.spawn(connection._read, "stokehold client")
             connection._say(connection.dialogue.hello(name))
             welcome: ServerFrame | None = None
             with anyio.move_on_after(timeout):
@@ -113,7 +108,7 @@ class AsyncConnection:
         self._deadlines.add(exchange)
         try:
             self._say(data)
-            self._unpark()
+            self._receiver.resume()
             if not exchange.done:
                 await exchange.waiter
         finally:
@@ -121,26 +116,25 @@ class AsyncConnection:
             if not exchange.done:  # the task was cancelled
                 exchange.done = True
             self._deadlines.settled()
+            self._rest()
         if exchange.frame is None:
             self._raise_if_broken()
             raise late()
         return exchange.frame
 
     async def cast(self, data: bytes) -> None:
-        """Send something that is not answered, and wait while too much is unwritten."""
+        """Send something that is not answered, and wait while the socket takes no more."""
         self._raise_if_broken()
         self._say(data)
         self._raise_if_broken()
         if self._unsent_bytes > HIGH_WATER:
-            self._flush()
-            await self.written(HIGH_WATER)
+            self._writer.now()
+        if self._writer.blocked:
+            await self.written()
 
-    async def written(self, but: int = 0) -> None:
-        """Wait until no more than so many bytes are unwritten."""
-        while self._unsent_bytes > but and self._broken is None:
-            waiter = self._backend.waiter()
-            self._crowd.append(waiter)
-            await waiter
+    async def written(self) -> None:
+        """Wait until everything is written."""
+        await self._writer.empty()
         self._raise_if_broken()
 
     async def next(self) -> ServerFrame:
@@ -148,11 +142,12 @@ class AsyncConnection:
         while not self._stream:
             self._raise_if_broken()
             self._listener = self._backend.waiter()
-            self._unpark()
+            self._receiver.resume()
             try:
                 await self._listener
             finally:
                 self._listener = None
+                self._rest()
         return self._stream.popleft()
 
     @property
@@ -162,36 +157,32 @@ class AsyncConnection:
 
     def close(self) -> None:
         """End the connection; whoever waits is told. Closing twice is harmless."""
-        if self._broken is None:
-            self._write()
-        self._break(lost())
         if not self._closed:
             self._closed = True
+            self._writer.close()
+            self._break(lost())
             self._receiver.close()
             anyio.notify_closing(self._socket)
             self._socket.close()
 
     # ---------------------------------------------------------------- reading
 
-    async def _read(self) -> None:
-        """Read while anybody waits for anything, until the connection ends."""
-        try:
-            while self._broken is None:
-                if not self._exchanges and self._listener is None:
-                    self._parked = self._backend.waiter()
-                    await self._parked
-                    continue
-                data = await self._receiver.receive()
-                if not data:
-                    raise lost()
+    def _receive(self, data: bytes | OSError) -> None:
+        if isinstance(data, OSError):
+            self._break(lost(data))
+        elif not data:
+            self._break(lost())
+        else:
+            try:
                 for frame in self.dialogue.feed(data):
                     self._arrive(frame)
-        except anyio.ClosedResourceError:
-            self._break(lost())
-        except OSError as error:
-            self._break(lost(error))
-        except Failed as error:
-            self._break(error)
+            except Failed as error:
+                self._break(error)
+
+    def _rest(self) -> None:
+        """Read no further while nobody waits for anything."""
+        if not self._exchanges and self._listener is None:
+            self._receiver.pause()
 
     def _arrive(self, frame: ServerFrame) -> None:
         if not isinstance(frame, ReplyFrame | ErrorFrame):
@@ -205,64 +196,29 @@ class AsyncConnection:
         elif frame.code in CLOSING:
             raise failure(frame)
 
-    def _unpark(self) -> None:
-        if self._parked is not None:
-            parked, self._parked = self._parked, None
-            self._backend.wake(parked)
-
     # ---------------------------------------------------------------- writing
 
     def _say(self, data: bytes) -> None:
         self._unsent.append(data)
         self._unsent_bytes += len(data)
-        if not self._flush_due:
-            self._flush()
-            self._flush_due = True
-            self._backend.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Write what the socket takes; the rest is left to a task."""
-        self._flush_due = False
-        if self._broken is None and not self._draining:
-            self._write()
-            if self._unsent:
-                self._draining = True
-                self._backend.spawn(self._drain, "stokehold client, writing")
-
-    def _write(self) -> None:
-        if not self._unsent:
-            return
-        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            if not self._exchanges and self._listener is None:
-                self._break(lost(error))
-            sent = len(data)  # otherwise: why the server hung up stands in what it sent, and somebody is about to read
-        self._unsent[:] = [data[sent:]] if sent < len(data) else []
-        self._unsent_bytes = len(data) - sent
-        if not self._unsent:
-            self._let_in()
-
-    async def _drain(self) -> None:
-        """Wait until the socket takes more. A message of which only a part was written spoils all that follow."""
-        if self._broken is not None:
-            return
-        with anyio.move_on_after(GRACE) as scope, suppress(anyio.ClosedResourceError, OSError):
-            await anyio.wait_writable(self._socket)
-        self._draining = False
-        if scope.cancelled_caught:
-            self._break(late())
-            self.close()
+        if len(self._exchanges) > 1:
+            self._writer.soon()
         else:
-            self._flush()
+            self._writer.first_now()
 
-    def _let_in(self) -> None:
-        for waiter in self._crowd:
-            self._backend.wake(waiter)
-        self._crowd.clear()
+    def _take(self) -> bytes:
+        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        return data
+
+    def _on_broken(self, error: OSError) -> None:
+        if isinstance(error, TimeoutError):
+            self._break(late())  # what is said next would be taken for the rest of this message
+            self.close()
+        elif not self._exchanges and self._listener is None:
+            self._break(lost(error))
+        # Otherwise: why the server hung up stands in what it sent before, and somebody is about to read it.
 
     # ---------------------------------------------------------------- the end
 
@@ -275,8 +231,6 @@ class AsyncConnection:
             exchange.finish(None)
         if self._listener is not None:
             self._backend.wake(self._listener)
-        self._let_in()
-        self._unpark()
 
     def _raise_if_broken(self) -> None:
         if self._broken is not None:

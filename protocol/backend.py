@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from anyio import NoEventLoopError
 from anyio.lowlevel import RunVar
 
-from protocol.receiver import AsyncioReceiver, Receiver
+from protocol.receiver import AsyncioReceiver, Receiver, Take
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -59,7 +59,7 @@ class Backend(Protocol):
     def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
         """Run a callback on the loop, from any thread. Does nothing once the loop has ended."""
 
-    def receiver(self, sock: socket.socket) -> Receiver:
+    def receiver(self, sock: socket.socket, take: Take) -> Receiver:
         """Return a new reader of a non-blocking socket, to be its only one."""
 
     def stack_of(self, task: object) -> str:
@@ -150,8 +150,8 @@ class AsyncioBackend:
         with contextlib.suppress(RuntimeError):  # raised by a loop that is closed, and for no other reason
             self._loop.call_soon_threadsafe(callback)
 
-    def receiver(self, sock: socket.socket) -> Receiver:
-        return AsyncioReceiver(sock, self._loop)
+    def receiver(self, sock: socket.socket, take: Take) -> Receiver:
+        return AsyncioReceiver(sock, take, self._loop)
 
     def stack_of(self, task: object) -> str:
         assert isinstance(task, asyncio.Task)

@@ -14,7 +14,7 @@ import trio
 
 from protocol.backend import Main, TimerHandle, Waiter, stack_text
 from protocol.boundary import Boundary
-from protocol.receiver import AnyioReceiver, Receiver
+from protocol.receiver import CHUNK, Receiver, Take
 
 _log = logging.getLogger("supervisor")
 
@@ -67,6 +67,61 @@ class TrioTimer:
             self._backend.timer_cancelled()
 
 
+class TrioReceiver:
+    """A task of nobody's that waits and reads."""
+
+    def __init__(self, sock: socket.socket, take: Take, backend: TrioBackend) -> None:
+        self._socket = sock
+        self._take = take
+        self._backend = backend
+        self._running = False
+        self._resumed = TrioWaiter()
+        self._reading = False
+        self._over = False
+
+    def resume(self) -> None:
+        if not self._over:
+            self._reading = True
+            self._resumed.wake()
+            if not self._running:
+                self._running = True
+                self._backend.spawn(self._run, "receiver")
+
+    def pause(self) -> None:
+        self._reading = False
+
+    def close(self) -> None:
+        if not self._over:
+            self._over = True
+            self._resumed.wake()
+            trio.lowlevel.notify_closing(self._socket)
+
+    async def _run(self) -> None:
+        while not self._over:
+            if not self._reading:
+                self._resumed = TrioWaiter()
+                await self._resumed
+                continue
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+            except trio.ClosedResourceError:
+                return
+            if self._reading and not self._over:
+                self._read()
+
+    def _read(self) -> None:
+        data: bytes | OSError
+        try:
+            data = self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            data = error
+        if not data or isinstance(data, OSError):
+            self._over = True
+        self._take(data)
+
+
 class TrioBackend:
     """trio, with one timer task for the whole run (trio itself has deadlines on scopes only)."""
 
@@ -113,8 +168,8 @@ class TrioBackend:
         except trio.RunFinishedError:
             return
 
-    def receiver(self, sock: socket.socket) -> Receiver:
-        return AnyioReceiver(sock)
+    def receiver(self, sock: socket.socket, take: Take) -> Receiver:
+        return TrioReceiver(sock, take, self)
 
     def stack_of(self, task: object) -> str:
         assert isinstance(task, trio.lowlevel.Task)

@@ -12,7 +12,8 @@ import anyio
 import anyio.abc
 
 from protocol.answers import Answers, Asked
-from protocol.backend import current_backend
+from protocol.backend import TimerHandle, current_backend
+from protocol.boundary import Boundary
 from protocol.framing import Decoder, FrameError, decoder_for, detect
 from protocol.handler import Body, Events, Handler, Peer, Refusal
 from protocol.listening import hung_up
@@ -31,6 +32,7 @@ from protocol.wire import (
     SubscribeFrame,
     WelcomeFrame,
 )
+from protocol.writer import Writer
 
 LINGER = 1.0
 """Seconds in which a client that was told why it is hung up on may finish what it was writing."""
@@ -93,11 +95,18 @@ class Connection:
         self._codec: Codec | None = None
         self._decoder: Decoder | None = None
         self._deadline = anyio.current_time() + limits.hello_within
-        self._receiver = current_backend().receiver(sock)
-        self._outbox = Outbox()
-        self._unsent = memoryview(b"")
-        self._closing = False
-        self._flushed = anyio.Event()
+        self._backend = current_backend()
+        self._receiver = self._backend.receiver(sock, self._receive)
+        self._writer = Writer(sock, self._backend, self._take_out, limits.write_within, self._on_broken)
+        self._outbox = Outbox(self._writer.soon)
+        self._held_back = False
+        """Nothing is read until the client has taken more of its answers."""
+        self._timer: TimerHandle | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._at_end = anyio.Event()
+        self._hung_up = anyio.Event()
+        self._end: BaseException | None = None
+        """Why the conversation is over; none: the client has nothing more to say."""
         self._open: dict[Asked, int] = {}
         self._in_flight = 0
         self._subscriptions: list[Events] = []
@@ -111,19 +120,25 @@ class Connection:
         """Serve the client until it is gone, and close the socket."""
         try:
             with self.scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._write)
+                async with anyio.create_task_group() as self._tasks:
+                    self._receiver.resume()
+                    self._look_at_deadline()
                     try:
-                        await self._converse(tasks)
+                        await self._at_end.wait()
+                        if self._end is not None:
+                            raise self._end
                         await self._finish()
                     except Hangup as hangup:
                         await self._hang_up(hangup)
                     except ConnectionError:
                         pass  # the client went away, which is its right
-                    tasks.cancel_scope.cancel()
+                    self._tasks.cancel_scope.cancel()
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             self._last_words()
             self._receiver.close()
+            self._writer.close()
             self._socket.close()
             for events in self._subscriptions:
                 events.close()
@@ -132,48 +147,68 @@ class Connection:
 
     # ------------------------------------------------------------ reading
 
-    async def _converse(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Read until the client has nothing more to say."""
-        while data := await self._receive():
-            if self._decoder is None:
-                self._codec = CODECS[detect(data)]
-                self._outbox.encoding = self._codec.encoding
-                self._decoder = decoder_for(self._codec.encoding, self._limits.max_frame)
-            try:
-                payloads = self._decoder.feed(data)
-                fault = None
-            except FrameError as error:
-                payloads = error.before
-                fault = Hangup(Code.BAD_FRAME, str(error))
-            for payload in payloads:
-                self._take(payload, tasks)
-            if fault:
-                raise fault
-            progress = bool(payloads)
-            if self._outbox.crowded:
-                await self._outbox.drained()
-                progress = True  # the time limit of the message begun starts anew: the delay was ours
-            self._set_deadline(progress)
+    def _receive(self, data: bytes | OSError) -> None:
+        """Take what has come. Whatever that leads to is told to :meth:`run`, which is the one to fail."""
+        if not data or isinstance(data, OSError):
+            self._hung_up.set()
+        if self._at_end.is_set():
+            return  # what is still said after the end of the conversation is not heard
+        with Boundary(None) as edge:
+            if isinstance(data, OSError):
+                raise data
+            if data:
+                self._hear(data)
+            else:
+                self._at_end.set()
+        if edge.error is not None:
+            self._fail(edge.error)
 
-    async def _receive(self) -> bytes:
-        """Return the next bytes, or none at the end of the stream."""
-        if self._deadline == math.inf:
-            return await self._receiver.receive()
-        data = None
-        with anyio.move_on_at(self._deadline):
-            data = await self._receiver.receive()
-        if data is None or anyio.current_time() >= self._deadline:
-            raise self._too_slow()
-        return data
+    def _hear(self, data: bytes) -> None:
+        if self._decoder is None:
+            self._codec = CODECS[detect(data)]
+            self._outbox.encoding = self._codec.encoding
+            self._decoder = decoder_for(self._codec.encoding, self._limits.max_frame)
+        try:
+            payloads = self._decoder.feed(data)
+            fault = None
+        except FrameError as error:
+            payloads = error.before
+            fault = Hangup(Code.BAD_FRAME, str(error))
+        for payload in payloads:
+            self._take(payload)
+        if fault:
+            raise fault
+        if self._outbox.crowded:
+            self._held_back = True
+            self._receiver.pause()
+        self._set_deadline(bool(payloads))
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._at_end.is_set():
+            self._end = error
+            self._at_end.set()
 
     def _set_deadline(self, progress: bool) -> None:
         """A message that was begun has to be finished in time; trickling does not prolong it."""
         if not self._greeted:
             return
-        if self._decoder is None or not self._decoder.partial:
+        if self._held_back or self._decoder is None or not self._decoder.partial:
             self._deadline = math.inf
         elif progress or self._deadline == math.inf:
             self._deadline = anyio.current_time() + self._limits.frame_within
+            if self._timer is None:
+                self._look_at_deadline()
+
+    def _look_at_deadline(self) -> None:
+        """Hang up if the time is over. The timer may go off early, since deadlines are put off without touching it."""
+        self._timer = None
+        left = self._deadline - anyio.current_time()
+        if self._at_end.is_set() or left == math.inf:
+            return
+        if left > 0:
+            self._timer = self._backend.call_later(left, self._look_at_deadline)
+        else:
+            self._fail(self._too_slow())
 
     def _too_slow(self) -> Hangup:
         if self._greeted:
@@ -182,7 +217,7 @@ class Connection:
 
     # ------------------------------------------------------------ messages
 
-    def _take(self, payload: bytes, tasks: anyio.abc.TaskGroup) -> None:
+    def _take(self, payload: bytes) -> None:
         codec = self._codec
         assert codec is not None
         try:
@@ -199,7 +234,7 @@ class Connection:
         elif isinstance(frame, CastFrame):
             self._cast(frame, codec)
         elif isinstance(frame, SubscribeFrame):
-            self._subscribe(frame, codec, tasks)
+            self._subscribe(frame, codec)
         else:
             self._error(Code.BAD_MESSAGE, "hello was said already", None)
 
@@ -219,6 +254,9 @@ class Connection:
         if not self._admit(self):
             raise Hangup(Code.FULL, f"{self._limits.max_connections} connections are open, which is the limit")
         self._greeted = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._outbox.put(self._welcome)
 
     def _request(self, frame: RequestFrame, codec: Codec) -> None:
@@ -251,6 +289,8 @@ class Connection:
             self._outbox.put(asked.frame(asked.key[0], self._codec.encoding))
         if self._outbox.overfull:
             self.scope.cancel()
+        elif not self._in_flight:
+            self._writer.now()  # whoever asks one thing at a time waits for this
 
     def _cast(self, frame: CastFrame, codec: Codec) -> None:
         try:
@@ -259,7 +299,7 @@ class Connection:
             code, message, detail = _told(error)
             self._outbox.put(ErrorFrame(code=code, message=message, detail=detail))
 
-    def _subscribe(self, frame: SubscribeFrame, codec: Codec, tasks: anyio.abc.TaskGroup) -> None:
+    def _subscribe(self, frame: SubscribeFrame, codec: Codec) -> None:
         if len(self._subscriptions) >= self._limits.subscriptions:
             self._error(Code.BUSY, f"{len(self._subscriptions)} subscriptions are open on this connection", frame.id)
             return
@@ -270,7 +310,8 @@ class Connection:
             return
         self._subscriptions.append(events)
         self._outbox.put(ReplyFrame(id=frame.id, body=codec.body(None)))
-        tasks.start_soon(self._pump, events, Feed(frame.id, self._limits.events))
+        assert self._tasks is not None  # it is only read while run() is under way
+        self._tasks.start_soon(self._pump, events, Feed(frame.id, self._limits.events))
 
     async def _pump(self, events: Events, feed: Feed) -> None:
         """Take events as fast as they come: whoever publishes them never waits for this client."""
@@ -286,25 +327,20 @@ class Connection:
 
     # ------------------------------------------------------------ writing
 
-    async def _write(self) -> None:
-        """Write what the outbox holds, joined, until the connection closes."""
-        try:
-            while not (self._closing and self._outbox.empty):
-                await self._outbox.filled()
-                while data := self._outbox.take():
-                    await self._send(data)
-        except (ConnectionError, TimeoutError):
-            self.scope.cancel()
-        self._flushed.set()
+    def _take_out(self) -> bytes:
+        """Return the next bytes for the writer."""
+        data = self._outbox.take()
+        if self._held_back and not self._outbox.crowded:
+            self._held_back = False
+            self._set_deadline(True)  # the time limit of the message begun starts anew: the delay was ours
+            self._receiver.resume()
+        return data
 
-    async def _send(self, data: bytes) -> None:
-        self._unsent = memoryview(data)
-        while self._unsent:
-            try:
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
-            except BlockingIOError:
-                with anyio.fail_after(self._limits.write_within):
-                    await anyio.wait_writable(self._socket)
+    def _on_broken(self, error: OSError) -> None:
+        if isinstance(error, ConnectionError | TimeoutError):
+            self.scope.cancel()
+        else:
+            self._fail(error)
 
     # ------------------------------------------------------------ the end
 
@@ -312,35 +348,24 @@ class Connection:
         """The client is done with writing: what it asked for is still answered, as long as it can hear."""
         while (self._in_flight or self._subscriptions) and not hung_up(self._socket):  # noqa: ASYNC110
             await anyio.sleep(HALF_CLOSED_CHECK)
-        await self._flush()
-
-    async def _flush(self) -> None:
-        self._closing = True
-        self._outbox.wake()
-        await self._flushed.wait()
+        await self._writer.empty()
 
     async def _hang_up(self, hangup: Hangup) -> None:
         """Tell the client why, and let it read that: a socket closed with unread input looks like a reset to it."""
         if self._codec is None:
             return
         self._error(hangup.code, str(hangup), None)
-        await self._flush()
+        await self._writer.empty()
         with suppress(OSError), anyio.move_on_after(LINGER):
             self._socket.shutdown(socket.SHUT_WR)
-            while await self._receiver.receive():
-                continue
+            self._receiver.resume()
+            await self._hung_up.wait()
 
     def _last_words(self) -> None:
-        """Tell those who still wait that no answer will come here, as far as the socket takes it at once."""
+        """Tell those who still wait that no answer will come here; the writer sends what the socket takes at once."""
         for asked in self._open:
             message = f"the server closed the connection before {asked.key[1]} answered; whether it was done is unknown"
             self._error(Code.CONNECTION_LOST, message, asked.key[0])
-        with suppress(OSError):
-            data: bytes | memoryview = self._unsent
-            while len(data) == 0 or self._socket.send(data) == len(data):
-                data = self._outbox.take()
-                if not data:
-                    return
 
 
 def _told(error: Refusal | MalformedMessage) -> tuple[str, str, object]:

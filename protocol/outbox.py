@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from protocol.backend import Waiter, current_backend
 from protocol.framing import Encoding, encode
 from protocol.messages.common import TailEvent
 from protocol.wire import ErrorFrame, EventFrame, LaggedFrame, ServerFrame
@@ -35,22 +35,15 @@ class Feed:
 
 
 class Outbox:
-    """Encoded messages in order. Putting never waits; one task takes."""
+    """Encoded messages in order. Putting never waits; ``filled`` is called each time, and whoever writes takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, filled: Callable[[], None]) -> None:
         self.encoding: Encoding = "msgpack"
         self.overfull = False
         """The client takes nothing and has too much coming: close the connection."""
         self._entries: deque[tuple[bytes, Feed | None]] = deque()
         self._bytes = 0
-        self._backend = current_backend()
-        self._filled: Waiter | None = None
-        self._drained: Waiter | None = None
-        """Of the one task that waits for each."""
-
-    @property
-    def empty(self) -> bool:
-        return not self._entries
+        self._filled = filled
 
     @property
     def crowded(self) -> bool:
@@ -65,8 +58,7 @@ class Outbox:
         self._entries.append((data, feed))
         self._bytes += len(data)
         self.overfull |= self._bytes > OVERFULL
-        if self._filled is not None:
-            self.wake()
+        self._filled()
 
     def offer(self, event: TailEvent, feed: Feed) -> None:
         """Add an event, or count it as missed while the subscription's bound is reached."""
@@ -91,8 +83,6 @@ class Outbox:
             if feed is not None:
                 feed.waiting -= 1
                 self._tell_missed(feed)
-        if self._drained is not None and not self.crowded:
-            self._backend.wake(self._drained)
         return bytes(data)
 
     def _tell_missed(self, feed: Feed) -> None:
@@ -101,24 +91,6 @@ class Outbox:
             missed, feed.missed = feed.missed, 0
             feed.waiting += 1
             self.put(LaggedFrame(id=feed.id, missed=missed), feed)
-
-    async def filled(self) -> None:
-        """Wait until there is something to take, or :meth:`wake`."""
-        if not self._entries:
-            self._filled = self._backend.waiter()
-            await self._filled
-
-    async def drained(self) -> None:
-        """Wait until it is not crowded any more."""
-        while self.crowded:
-            self._drained = self._backend.waiter()
-            await self._drained
-
-    def wake(self) -> None:
-        """Let :meth:`filled` return although there is nothing."""
-        if self._filled is not None:
-            self._backend.wake(self._filled)
-            self._filled = None
 
 
 def _instead(frame: ServerFrame, error: Exception) -> ServerFrame:

@@ -1,110 +1,68 @@
-"""Reading from a socket that stays open long: on asyncio it is watched once, not anew for each read.
+"""Reading from a socket that stays open long: it is watched once, not anew for each read, and what comes is handed on.
 
-``anyio.wait_readable`` adds the socket to the loop's selector and takes it out again around every wait, which costs
-more than reading and understanding a message of ordinary size.
+``anyio.wait_readable`` adds the socket to asyncio's selector and takes it out again around every wait, and a task that
+waits has to be woken: each costs more than reading and understanding a message of ordinary size.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Protocol
-
-import anyio
 
 CHUNK = 1 << 16
 """Bytes that are read at once, at most."""
 
+Take = Callable[[bytes | OSError], None]
+"""Called with each piece that has come: nothing at the end of the stream, an error in its place. It must not raise."""
+
 
 class Receiver(Protocol):
-    """The only reader of one non-blocking socket."""
+    """The only reader of one non-blocking socket. Idle until :meth:`resume`."""
 
-    async def receive(self) -> bytes:
-        """Return what has come, waiting for it; nothing at the end of the stream. One task at a time.
+    def resume(self) -> None:
+        """Read, and hand on what comes, until :meth:`pause` or the end of the stream."""
 
-        A cancellation loses nothing.
-
-        Raises:
-            anyio.ClosedResourceError: :meth:`close` was called.
-            OSError: as ``recv`` does.
-        """
+    def pause(self) -> None:
+        """Hand on nothing more; the kernel holds what comes."""
 
     def close(self) -> None:
-        """Stop watching; call it before the socket is closed. Whoever waits is told. Closing twice is harmless."""
-
-
-class AnyioReceiver:
-    """Waits for each read by itself; on trio nothing else is quicker."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._closed = False
-
-    async def receive(self) -> bytes:
-        while True:
-            if self._closed:
-                raise anyio.ClosedResourceError
-            await anyio.wait_readable(self._socket)
-            try:
-                return self._socket.recv(CHUNK)
-            except BlockingIOError:
-                continue
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            anyio.notify_closing(self._socket)
+        """Stop for good; call it before the socket is closed. Closing twice is harmless."""
 
 
 class AsyncioReceiver:
-    """Reads in the loop's own callback, one chunk ahead of whoever takes; then the kernel holds what comes."""
+    """A callback of the loop."""
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sock: socket.socket, take: Take, loop: asyncio.AbstractEventLoop) -> None:
         self._socket = sock
+        self._take = take
         self._loop = loop
         self._watching = False
-        self._held: bytes | OSError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._closed = False
+        self._over = False
 
-    async def receive(self) -> bytes:
-        while self._held is None:
-            if self._closed:
-                raise anyio.ClosedResourceError
-            if not self._watching:
-                self._watching = True
-                self._loop.add_reader(self._socket, self._on_readable)
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        held = self._held
-        if isinstance(held, OSError):
-            raise held
-        if held:  # the end of the stream, and its error, are told to everybody who asks
-            self._held = None
-        return held
+    def resume(self) -> None:
+        if not self._watching and not self._over:
+            self._watching = True
+            self._loop.add_reader(self._socket, self._on_readable)
 
-    def close(self) -> None:
-        self._closed = True
-        self._unwatch()
-        self._wake()
-
-    def _on_readable(self) -> None:
-        if self._held is not None:
-            self._unwatch()
-            return
-        try:
-            self._held = self._socket.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._held = error
-        self._wake()
-
-    def _unwatch(self) -> None:
+    def pause(self) -> None:
         if self._watching:
             self._watching = False
             self._loop.remove_reader(self._socket)
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def close(self) -> None:
+        self._over = True
+        self.pause()
+
+    def _on_readable(self) -> None:
+        data: bytes | OSError
+        try:
+            data = self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            data = error
+        if not data or isinstance(data, OSError):
+            self.close()
+        self._take(data)
