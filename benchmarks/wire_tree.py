@@ -31,6 +31,9 @@ class Count(Request[int], frozen=True):
     """How many notes were taken."""
 
 
+ASKED = Echo | Count
+
+
 class Parrot(Actor):
     """Answers with what it was told."""
 
@@ -65,7 +68,7 @@ class Passage:
             else:
                 answer.fail("handler_failed", str(done.error))
 
-        request: Echo | Count = body.decode(Echo | Count)
+        request: Echo | Count = body.decode(ASKED)
         pending = self._tree.ref(to).request(request, timeout=timeout)
         pending.on_done(pass_on)
         return pending.cancel

@@ -9,6 +9,7 @@ so a new request needs a new id. Unknown fields are refused everywhere.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -205,7 +206,8 @@ class Codec:
         self._encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder = module.Encoder()
         self._from_client: Any = module.Decoder(ClientFrame)
         self._from_server: Any = module.Decoder(ServerFrame)
-        self._decode: Any = module.decode
+        self._decoder: Any = lru_cache(maxsize=1024)(module.Decoder)
+        """One for each type: making one for a union costs several times what decoding a message does."""
         self._id: Any = module.Decoder(_OnlyId)
 
     def body(self, message: Any) -> msgspec.Raw:
@@ -219,7 +221,7 @@ class Codec:
             MalformedMessage: it is not of that type; the text says where and why.
         """
         try:
-            return self._decode(body, type=kind)
+            return self._decoder(kind).decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedMessage(str(error)) from error
 
