@@ -34,13 +34,15 @@ class Registry:
         """Return the cell of a name."""
         cell = self._known.get(name) or self._forgotten.get(name)
         if cell is None:
-            cell = Cell(name, self._clock, self._deadlines, self._backend, self._count_dead_letter)
-            self._forgotten[name] = cell
+            cell = self._forgotten[name] = self._new(name)
         return cell
 
     def declare(self, name: str) -> Cell:
         """Make a name known: a child of it exists from now on, running or not."""
-        cell = self._known[name] = self.cell(name)
+        cell = self._known.get(name)
+        if cell is None:
+            cell = self._known[name] = self._forgotten.get(name) or self._new(name)
+            self._forgotten.pop(name, cell)  # not in both: weak references to very many actors take a good deal of room
         return cell
 
     def knows(self, name: str) -> bool:
@@ -75,6 +77,9 @@ class Registry:
         cell.last_exit = Down(cell.name, reason, cell.incarnation)
         for notify in list((cell.watchers or {}).values()):
             notify(cell.last_exit)
+
+    def _new(self, name: str) -> Cell:
+        return Cell(name, self._clock, self._deadlines, self._backend, self._count_dead_letter)
 
     def _count_dead_letter(self, _name: str, _message: str, why: str) -> None:
         self.dead_letters[why] += 1

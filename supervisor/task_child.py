@@ -179,7 +179,17 @@ class TaskIncarnation:
     async def _run(self) -> None:
         reason: Reason = Killed()
         try:
-            reason = self._decided or await self._live()  # it may have been given up before it began
+            if self._decided is None:  # it may have been given up before it began
+                assert self._scope is not None
+                # The very coroutine of the task serves: for an actor at rest, each frame below it is kept in memory.
+                with self._scope, Boundary(self._scope) as edge:
+                    service = self._service = self._made()
+                    await self._actor.on_start()  # type: ignore[union-attr]  # it was made in the line above
+                    self._ack()
+                    await service.run()
+                reason = self._reason_after(edge.error)
+            else:
+                reason = self._decided
             self._end_service(reason)
             if self.acked and not self._killed:
                 reason = await self._close(reason)
@@ -199,29 +209,29 @@ class TaskIncarnation:
             self.cell.serving_task = None
             self.keeper.ended(self, reason)
 
-    async def _live(self) -> Reason:
-        assert self._scope is not None
+    def _made(self) -> Service:
+        """Make the actor, and what serves it."""
         # Asked, not taken from the start: with an eager task factory this runs before the start has returned.
         self._task = self.cell.serving_task = self.surroundings.backend.current_task()
-        with self._scope, Boundary(self._scope) as edge:
-            self._actor = actor = self.spec.start()  # type: ignore[operator]  # checked by the specification
-            if not isinstance(actor, Actor):
-                raise TypeError(f"the start of {self.spec.id!r} returned {actor!r}, which is no Actor")
-            actor.context = Context(self)
-            self.cell.configure(actor.mailbox)
-            self._service = Service(actor, self.cell, self.surroundings.backend)
-            if self._stop is not None:
-                self._service.leave()
-            await actor.on_start()
-            self._ack()
-            await self._service.run()
+        self._actor = actor = self.spec.start()  # type: ignore[operator]  # checked by the specification
+        if not isinstance(actor, Actor):
+            raise TypeError(f"the start of {self.spec.id!r} returned {actor!r}, which is no Actor")
+        actor.context = Context(self)
+        self.cell.configure(actor.mailbox)
+        service = Service(actor, self.cell, self.surroundings.backend)
+        if self._stop is not None:
+            service.leave()
+        return service
+
+    def _reason_after(self, error: BaseException | None) -> Reason:
+        """Say why the serving has ended."""
         if self._decided is not None:
             return self._decided
-        if edge.error is None:
+        if error is None:
             return self._stop or Normal()
         if not self.acked:
-            return start_failure_of(edge.error)
-        crash = crash_of(edge.error)
+            return start_failure_of(error)
+        crash = crash_of(error)
         if self._service is not None:
             self._service.fail_in_hand(crash)
         return crash
