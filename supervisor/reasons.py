@@ -34,7 +34,8 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
 class Killed(msgspec.Struct, frozen=True, tag="killed"):
     """Ended from outside, without being asked or after its time to stop had passed.
 
-    ``signal`` is the number of the signal that ended a process, and ``None`` for a task, which is cancelled.
+    ``signal`` is the number of the signal by which somebody else ended a process; ``None`` where its supervisor did,
+    and for a task, which is cancelled.
     """
 
     signal: int | None = None
