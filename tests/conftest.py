@@ -14,3 +14,8 @@ hypothesis.settings.load_profile("here")
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that start daemons first: they are the longest, and no worker should be left alone with one."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
