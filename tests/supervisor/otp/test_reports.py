@@ -48,3 +48,15 @@ async def test_format_log_2(caplog: pytest.LogCaptureFixture) -> None:
             assert "\n" not in text
         (record,) = caplog.records
         assert len(record.getMessage()) <= 1_000 + 20_000 + 100
+
+
+async def test_external_start_no_progress_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A normal end and the start that follows it are events of the tree, and nothing to write to the log."""
+    with caplog.at_level(logging.DEBUG, logger="supervisor"):
+        async with open_tree(SupervisorSpec("root")) as tree:
+            log = EventLog(tree.stream)
+            await tree.supervisor("root").start_child(child("child1"))
+            await end(tree, "child1", "normal")
+            told = [entry["event"] for entry in log.read(actor="child1")]
+            assert told == ["started", "exited", "restarting", "started"]
+    assert caplog.records == []

@@ -26,7 +26,7 @@ from supervisor.dynamic import dynamic_supervisor
 from supervisor.limits import stop_limit
 from supervisor.testing import Gate, settle
 from tests.supervisor.helpers import GetAll
-from tests.supervisor.otp.kit import Declining, Failing, child, counts, gated, statuses
+from tests.supervisor.otp.kit import Child, Declining, Failing, child, counts, end, gated, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -84,6 +84,27 @@ async def _declines_at_run_time(spec: SupervisorSpec, restart: str, *, kept: boo
         await root.start_child(child("child2", restart=restart))
         await settle()
         assert await statuses(tree) == ({"child1": "stopped"} if kept else {}) | {"child2": "running"}
+        tree.request_shutdown("enough")
+        assert (await tree.wait()).exit_code == 0
+
+
+async def test_simple_one_for_one_restart_ignore() -> None:
+    """A dynamic child that is started again and then declines is not tried once more; its supervisor goes on."""
+    starts: list[int] = []
+
+    class DeclinesLater(Child):
+        async def on_start(self) -> None:
+            starts.append(self.context.incarnation)
+            if len(starts) == 3:
+                self.context.stop()
+
+    async with open_tree(dynamic_supervisor("root", intensity=10, period=3600)) as tree:
+        await tree.supervisor("root").start_child(ChildSpec("child1", DeclinesLater, restart="transient"))
+        await end(tree, "child1")
+        assert await statuses(tree) == {"child1": "running"}
+        await end(tree, "child1")
+        assert await statuses(tree) == {"child1": "stopped"}
+        assert starts == [1, 2, 3]
         tree.request_shutdown("enough")
         assert (await tree.wait()).exit_code == 0
 
