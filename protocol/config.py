@@ -102,7 +102,7 @@ class ModelSection(Section, frozen=True):
     """``"tiny"``: a small model made on the spot, offline; a folder; or a hub id."""
     device: Annotated[str, mark("restart")] = "auto"
     """``"auto"``: the first accelerator that torch sees, else the CPU."""
-    dtype: Annotated[Literal["auto", "float32", "bfloat16"], mark("restart")] = "auto"
+    dtype: Annotated[Literal["auto", "float32", "bfloat16"], mark("home")] = "auto"
     """Of the published weights and of a frozen base. Trained weights are always kept in float32."""
     trust_remote_code: Annotated[bool, mark("restart")] = False
     """Run Python code that comes with a model. Leave it off unless you have read that code."""

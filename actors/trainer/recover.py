@@ -90,7 +90,7 @@ def check_stamp(home: Home, found: Found, config: Config) -> None:
     """Compare the settings with what the home was begun with.
 
     Raises:
-        WrongHome: they name another model or method, or another adapter.
+        WrongHome: they name another model, dtype or method, or another adapter.
     """
     if found.lineage is None:
         return
@@ -113,10 +113,11 @@ def identity_of(engine: Engine, config: Config) -> dict[str, str]:
 
 
 def _fixed(config: Config) -> dict[str, str]:
-    """Return the settings that shape the adapter, if there is one."""
-    if config.training.method != "lora":
-        return {}
-    return {f"training.{key}": str(getattr(config.training, key)) for key in FIXED}
+    """Return the settings that shape what is stored: the base, and the adapter if there is one."""
+    fixed = {"model.dtype": config.model.dtype}
+    if config.training.method == "lora":
+        fixed |= {f"training.{key}": str(getattr(config.training, key)) for key in FIXED}
+    return fixed
 
 
 def begin(engine: Engine, config: Config, keeper: Keeper) -> tuple[Learner, Lineage]:

@@ -40,7 +40,7 @@ TEMPLATE = """\
 [model]
 #source = "tiny"              # (home)     "tiny": a small model made on the spot, offline; a folder; or a hub id
 #device = "auto"              # (restart)  "auto": the first accelerator, else the CPU; or "cpu", "cuda:1", ...
-#dtype = "auto"               # (restart)  of the published weights: auto, float32 or bfloat16
+#dtype = "auto"               # (home)     of the published weights: auto, float32 or bfloat16
 #trust_remote_code = false    # (restart)  run Python code that comes with a model; read that code first
 
 [data]

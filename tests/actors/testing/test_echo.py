@@ -268,3 +268,13 @@ def test_once_a_stop_is_asked_nothing_is_published(home: Home) -> None:
     again = run(home, FakePort(config, port.jobs))
     assert again.of(Published)[0].step == 1, "told again"
     assert outcome(home)[1] == [("a", 44), ("b", 18)]
+
+
+def test_another_dtype_than_the_home_was_begun_with_is_refused(home: Home) -> None:
+    """It would change nothing: the base is stored in the first one."""
+    first, second = two(home)
+    config = settings()
+    run(home, FakePort(config, [first]))
+    other = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, dtype="bfloat16"))
+    port = run(home, FakePort(other, [second], asks=After(3, Stop())))
+    assert "model.dtype is 'bfloat16', but this home was begun with 'auto'" in (port.steps[-1].blocked or "")
