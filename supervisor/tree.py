@@ -12,6 +12,7 @@ from protocol.backend import Waiter, current_backend
 from protocol.messages.system import TreeNode
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import BootRefused, StopIncomplete, TreeStartFailed
+from supervisor.introspection import Introspection
 from supervisor.reasons import Killed, Reason, Shutdown, StartFailed
 from supervisor.record import ChildRecord
 from supervisor.ref import Ref
@@ -67,6 +68,11 @@ class Tree:
         return node_of(self._record, self._runtime)
 
     @property
+    def introspection(self) -> Introspection:
+        """The state of any actor; suspend, resume, restart and trace it."""
+        return self._runtime.introspection
+
+    @property
     def dead_letters(self) -> dict[str, int]:
         """How many messages nobody handled, by reason."""
         return dict(self._runtime.registry.dead_letters)
@@ -77,8 +83,11 @@ class Tree:
         return self._root.stopping is not None
 
     def request_shutdown(self, reason: str, exit_code: int = 0) -> None:
-        """Begin to stop the tree; :meth:`wait` returns once it has stopped. The first request decides."""
-        if self._exit_code is None:
+        """Begin to stop the tree; :meth:`wait` returns once it has stopped.
+
+        The first request decides; one to a tree that already ends, because it gave up or was done, changes nothing.
+        """
+        if not self.stopping:
             self._exit_code = exit_code
         self._root.stop(Shutdown(reason), None)
 

@@ -18,7 +18,7 @@ from supervisor import (
     open_tree,
 )
 from supervisor.testing import EventLog, Gate, GatedActor, VirtualClock, eventually, settle
-from tests.supervisor.helpers import Counter, GetAll, Hold, Put
+from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put
 
 pytestmark = pytest.mark.anyio
 
@@ -288,6 +288,22 @@ async def test_the_exit_report_carries_what_was_asked_for() -> None:
         report = await tree.wait()
         assert (report.reason, report.exit_code) == (Shutdown("first"), 3)
         assert (await tree.wait()) == report
+
+
+async def test_a_request_to_stop_does_not_hide_that_the_tree_had_given_up() -> None:
+    """It comes while the children are being stopped; a restart on failure is what the host of the tree is told."""
+    gate = Gate()
+    spec = SupervisorSpec("root", [ChildSpec("slow", lambda: GatedActor(gate)), ChildSpec("a", Counter)], intensity=0)
+    async with open_tree(spec) as tree:
+        gate.hold_stop()
+        tree.ref("a").cast(Fail())
+        await settle()
+        tree.request_shutdown("enough")
+        gate.stop_gate.set()
+        report = await tree.wait()
+        tree.request_shutdown("enough", 5)
+        assert report.exit_code == 1
+        assert await tree.wait() == report
 
 
 async def test_an_empty_tree_is_a_tree() -> None:
