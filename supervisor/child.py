@@ -27,7 +27,7 @@ from supervisor.host_protocol import Backend
 from supervisor.incarnation import Incarnation
 from supervisor.link_child import Daemon, OwnCell
 from supervisor.mailbox import Phase
-from supervisor.monitor import Inject
+from supervisor.monitor import Inject, Resume, Suspend, Trace
 from supervisor.outbox import Outbox
 from supervisor.reasons import Reason
 from supervisor.spec import ChildSpec
@@ -136,6 +136,12 @@ class _Child:
                 life.fail(reason)
             case wire.Inject(error_type=name, text=text):
                 self._cell.put_system(Inject(_rebuilt(name, text)))
+            case wire.Suspend(number=number, timeout=timeout):
+                self._cell.obey(number, Suspend(), timeout)
+            case wire.Resume(number=number, timeout=timeout):
+                self._cell.obey(number, Resume(), timeout)
+            case wire.Trace(on=on):
+                self._cell.put_system(Trace(on))
             case wire.WentDown() | wire.Settled():
                 self._daemon.handle(frame)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from protocol.messages.system import TreeNode
     from supervisor.clock import Clock
     from supervisor.incarnation import Surroundings
+    from supervisor.introspection import Introspection
     from supervisor.mailbox import Cell
     from supervisor.monitor import Down
     from supervisor.stream import Subscription
@@ -181,6 +182,11 @@ class Context:
         subscription.on_close = lambda: life.disown(subscription)
         life.own(subscription, subscription.close)
         return subscription
+
+    @property
+    def introspection(self) -> Introspection:
+        """The state of any actor, and what an operator may ask of it. Not in a process of its own: ``RuntimeError``."""
+        return self._life.surroundings.introspection
 
     def tree(self) -> TreeNode:
         """The whole tree as it is now."""

@@ -74,6 +74,12 @@ class Refused(Exception):
             self.code = code
 
 
+class NoSuchActor(Refused):
+    """Introspection: the tree knows no such name, or it is a supervisor where an actor is meant."""
+
+    code = "no_such_actor"
+
+
 class BootRefused(Exception):
     """Raised in the ``on_start`` of a child whose give-up is ``Escalate``: the whole boot is refused, without retry.
 

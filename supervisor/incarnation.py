@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from protocol.backend import Backend
     from protocol.messages.system import TreeNode
     from supervisor.clock import Clock
+    from supervisor.introspection import Introspection
     from supervisor.mailbox import Cell
     from supervisor.monitor import Down
     from supervisor.reasons import Reason
@@ -58,6 +59,10 @@ class Incarnation(Protocol):
     """From 1, per name, also over restarts of the supervisor."""
     pid: int | None
     """The process that runs it, where it is one of its own."""
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it has obeyed an order to handle nothing, and none since to go on."""
 
     @property
     def last_message(self) -> str | None:
@@ -101,6 +106,10 @@ class Surroundings(Protocol):
 
     def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
         """Subscribe to the tree's event stream; in a process of its own, to what that process itself publishes."""
+
+    @property
+    def introspection(self) -> Introspection:
+        """What an operator may do to the tree; in a process of its own ``RuntimeError``."""
 
     def tree(self) -> TreeNode: ...
 

@@ -85,6 +85,10 @@ class ProcessIncarnation:
         if spec.liveness is not None:
             self._liveness = Liveness(cell.clock, spec.liveness, self._no_progress)
 
+    @property
+    def suspended(self) -> bool:
+        return self._traffic is not None and self._traffic.suspended
+
     # ---------------------------------------------------------------- what the tree asks for
 
     def start(self) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from protocol.backend import current_backend
 from protocol.deadlines import Deadlines
-from protocol.messages.common import Message, reply_type
+from protocol.messages.common import Message, Request, reply_type
 from supervisor import link_protocol as wire
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
@@ -22,6 +22,7 @@ from supervisor.stream import EventStream, Subscription
 
 if TYPE_CHECKING:
     from protocol.messages.system import TreeNode
+    from supervisor.introspection import Introspection
 
 
 class Daemon:
@@ -54,6 +55,10 @@ class Daemon:
 
     def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
         return self._stream.subscribe(topics, bound)
+
+    @property
+    def introspection(self) -> Introspection:
+        raise RuntimeError("the tree lives in the daemon: an actor in a process of its own cannot look into it")
 
     def tree(self) -> TreeNode:
         raise RuntimeError("the tree lives in the daemon: an actor in a process of its own cannot see it")
@@ -206,6 +211,13 @@ class OwnCell(Cell):
                     self._daemon.outbox.put(wire.Cast(self.name, wire.kind_of(letter), wire.body_of(letter)))
                 except (TypeError, ValueError):
                     self.dead_letter(letter, "cannot be encoded")
+
+    def obey(self, number: int, request: Request[None], timeout: float) -> None:
+        """Put in an order of the daemon, which is told when it is carried out."""
+        order = Pending(self.name, request, timeout, self.deadlines, self.backend)
+        self._pending[number] = order
+        order.on_done(lambda done: self._answer(number, done))
+        self.put_system(order)
 
     def give_up(self, number: int) -> None:
         """The caller has left."""

@@ -72,6 +72,26 @@ class Inject(Frame, frozen=True):
     text: str
 
 
+class Suspend(Frame, frozen=True):
+    """Handle nothing but system messages; settled under this number when it is so, within ``timeout`` seconds."""
+
+    number: int
+    timeout: float
+
+
+class Resume(Frame, frozen=True):
+    """Handle messages again; settled like :class:`Suspend`."""
+
+    number: int
+    timeout: float
+
+
+class Trace(Frame, frozen=True):
+    """Tell of each message, or tell no more."""
+
+    on: bool
+
+
 # ---------------------------------------------------------------- child to daemon
 
 
@@ -215,7 +235,7 @@ class Settled(Frame, frozen=True):
     failure: Failure | None = None
 
 
-ToChild = Start | Deliver | GiveUp | Stop | Inject | Fail | WentDown | Settled
+ToChild = Start | Deliver | GiveUp | Stop | Inject | Suspend | Resume | Trace | Fail | WentDown | Settled
 ToDaemon = (
     Acked | Taken | Deaf | Beat | Ending | Worse | Publish | RequestShutdown | Summary | Watch | Unwatch | Link
     | Lost | Cast | Call | Forget | Fail | Settled

@@ -8,7 +8,7 @@ from protocol.messages.common import Message
 from supervisor import link_protocol as wire
 from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
 from supervisor.link_child import answer_call, settle
-from supervisor.monitor import Down, Inject
+from supervisor.monitor import Down, Inject, Suspend, SystemMessage, Trace
 from supervisor.outbox import Outbox
 from supervisor.reasons import Normal, Reason
 from supervisor.reply import Pending
@@ -38,6 +38,10 @@ class Traffic:
         """Sent, and not yet in the actor's hands. In order."""
         self._held: dict[int, Pending[Any]] = {}
         """Calls that the actor has to answer, under way or in its hands."""
+        self._orders: dict[int, Pending[Any]] = {}
+        """To suspend or to resume, sent and not yet answered."""
+        self.suspended = False
+        """Whether the actor has said that it handles nothing."""
         self._calls: dict[int, Pending[Any]] = {}
         """Calls of the child to actors of the tree."""
         self._watches: dict[int, Cell] = {}
@@ -71,9 +75,18 @@ class Traffic:
         # With letters under way the child will report one taken, and that wakes the feeder: it never waits in vain.
         return len(self._under_way) < WINDOW and not (self._under_way and self._outbox.full)
 
-    def _pass_on(self, message: Down | Inject) -> None:
+    def _pass_on(self, message: SystemMessage) -> None:
         if isinstance(message, Inject):
             self._outbox.put(wire.Inject(type(message.error).__name__, str(message.error)))
+        elif isinstance(message, Trace):
+            self._outbox.put(wire.Trace(message.on))
+        elif isinstance(message, Pending) and not message.done:
+            self._letters += 1
+            number = self._letters
+            self._orders[number] = message
+            message.on_done(lambda _: self._order_given_up(number))
+            kind = wire.Suspend if isinstance(message.message, Suspend) else wire.Resume
+            self._outbox.put(kind(number, message.deadline - self._cell.clock.monotonic()))
 
     def _deliver(self, letter: Message | Pending[Any]) -> None:
         self._letters += 1
@@ -97,6 +110,10 @@ class Traffic:
         if self._held.pop(number, None) is not None and not self._ended:
             self._outbox.put(wire.GiveUp(number))
 
+    def _order_given_up(self, number: int) -> None:
+        if number in self._orders and not self._ended:
+            self._outbox.put(wire.GiveUp(number))
+
     # ---------------------------------------------------------------- from the child
 
     def handle(self, frame: wire.Frame) -> None:
@@ -110,6 +127,10 @@ class Traffic:
                 self._taken(number)
                 if (pending := self._held.pop(number, None)) is not None:
                     settle(pending, frame)
+                elif (order := self._orders.pop(number, None)) is not None:
+                    if frame.failure is None:  # also one that was obeyed when nobody waited for it any more
+                        self.suspended = isinstance(order.message, Suspend)
+                    settle(order, frame)
             case wire.Cast():
                 self._cast(frame)
             case wire.Call():
@@ -136,7 +157,7 @@ class Traffic:
 
     def refuse_waiting(self) -> None:
         """The actor takes no more: fail the calls that are under way to it, as those in its mailbox have been."""
-        for letter in self._under_way.values():
+        for letter in [*self._under_way.values(), *self._orders.values(), *(self._cell.system or ())]:
             if isinstance(letter, Pending):
                 letter.settle(None, self._cell.refusal())
 
@@ -190,6 +211,7 @@ class Traffic:
     def end(self, reason: Reason) -> None:
         """The incarnation is over: put back what the actor never had in hand, and settle everything else."""
         self._ended = True
+        self.refuse_waiting()
         for number, watched in self._watches.items():
             self._around.unwatch((self, number), watched.name)
         for pending in list(self._calls.values()):

@@ -1,4 +1,4 @@
-"""Monitors and links: who is told, and who goes down too, when an actor ends.
+"""Monitors and links: who is told, and who goes down too, when an actor ends; and all else that goes past a mailbox.
 
 Semantics: ``erlang:monitor/2`` and ``erlang:link/1``. A deliberate difference: a :class:`~supervisor.ref.Ref` survives
 restarts, and so does a monitor on it, which reports every end of every incarnation until it is taken off. It is owned
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protocol.messages.common import Request
 from supervisor.reasons import Reason
+from supervisor.reply import Pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +34,22 @@ class Inject:
     error: Exception
 
 
-SystemMessage = Down | Inject
+class Suspend(Request[None], frozen=True):
+    """An order: take system messages and handle nothing else from now on (``sys:suspend/1``)."""
+
+
+class Resume(Request[None], frozen=True):
+    """An order: handle messages again (``sys:resume/1``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A system message: begin to tell of each message, or tell no more."""
+
+    on: bool
+
+
+Order = Pending[None]
+"""A :class:`Suspend` or :class:`Resume` on its way; settled when it is obeyed, or cannot be."""
+
+SystemMessage = Down | Inject | Trace | Order

@@ -33,6 +33,8 @@ class Status(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     STUCK = "stuck"
+    SUSPENDED = "suspended"
+    """Runs, and handles nothing until it is resumed. Only shown: to its supervisor it runs."""
 
 
 Fate = Literal["own", "again", "final"]
@@ -121,7 +123,10 @@ class ChildRecord:
 
     @property
     def shown_status(self) -> str:
-        return Status.STUCK if self.id in self.runtime.stuck else self.status
+        if self.id in self.runtime.stuck:
+            return Status.STUCK
+        suspended = self.status is Status.RUNNING and self.incarnation is not None and self.incarnation.suspended
+        return Status.SUSPENDED if suspended else self.status
 
     def begin(self, incarnation: Incarnation, *, retried: bool) -> None:
         """A new incarnation is about to start."""
@@ -168,6 +173,7 @@ class ChildRecord:
                 self.status = Status.RUNNING
                 if isinstance(self.spec, ChildSpec):
                     self.cell.phase = Phase.RUNNING
+                    self.runtime.introspection.started(self)
             report_lifecycle(self, "started")
             self._tell_supervisor()
 

@@ -140,6 +140,20 @@ class SupervisorRef:
         """
         await self._ask(lambda supervisor: _restart_child(supervisor, id))
 
+    async def renew_child(self, id: str) -> None:
+        """Stop a child and start it again at once, with those that fall with it; one that waits is not waited for.
+
+        Queued casts stay, as over any restart, and the restart-intensity window does not count it. OTP has no such
+        request: ``terminate_child`` and ``restart_child`` leave the others of the group up.
+
+        Raises:
+            NoSuchChild: no child of this id.
+            ChildRestarting: it is, or comes to be, down with others that have to end or to start first.
+            ChildStartFailed: it did not start; its supervisor goes on as after any failed restart.
+            StopIncomplete: it would not end; it is started as soon as it has.
+        """
+        await self._ask(lambda supervisor: _renew_child(supervisor, id))
+
     async def delete_child(self, id: str) -> None:
         """Forget a child that is stopped.
 
@@ -222,6 +236,20 @@ async def _restart_child(supervisor: Supervisor, id: str) -> None:
             child.settle_stopped("not running")
         raise ChildStartFailed(id, child.last_reason or Killed())
     _not_when_stopping(supervisor)
+
+
+async def _renew_child(supervisor: Supervisor, id: str) -> None:
+    child = _child(supervisor, id)
+    if child.status is Status.WAITING:
+        raise ChildRestarting(f"{id} is about to be restarted with those that it fell with")
+    await supervisor.renew(child)
+    _not_when_stopping(supervisor)
+    if id in supervisor.runtime.stuck:
+        raise StopIncomplete([supervisor.runtime.stuck[id]])
+    if id in supervisor.pending and child.due == float("inf"):
+        raise ChildRestarting(f"{id} is started as soon as those that fall with it have ended")
+    if not child.started:
+        raise ChildStartFailed(id, child.last_reason or Killed())
 
 
 async def _delete_child(supervisor: Supervisor, id: str) -> None:

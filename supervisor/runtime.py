@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from protocol.backend import Backend
 from supervisor.clock import Clock
 from supervisor.errors import NotRunning, Stuck
+from supervisor.introspection import Introspection
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down, Inject
 from supervisor.reasons import Reason
@@ -31,6 +32,8 @@ class TreeRuntime:
         self.backend = backend
         self.stream = stream
         self.registry = Registry(clock, backend)
+        self.introspection = Introspection(self)
+        stream.on_interest = self.introspection.interest
         self.children: dict[str, ChildRecord] = {}
         """Every child known to a supervisor, by name."""
         self.supervisors: dict[str, Supervisor] = {}

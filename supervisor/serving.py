@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.errors import HandlerFailed, Refused
-from supervisor.monitor import Down, SystemMessage
+from supervisor.monitor import Down, Inject, Suspend, SystemMessage, Trace
 from supervisor.reasons import Crash, unwrapped
 from supervisor.reply import Pending, Reply, as_call_failure
+from supervisor.tracing import Tracer
 
 if TYPE_CHECKING:
     from protocol.backend import Backend
@@ -22,7 +23,7 @@ _TURN = 128
 class Service:
     """The messages that one incarnation has in hand, and the calls that it has yet to answer."""
 
-    __slots__ = ("_actor", "_backend", "_cell", "_held", "_in_hand", "_leaving", "last_kind")
+    __slots__ = ("_actor", "_backend", "_cell", "_held", "_in_hand", "_leaving", "_tracer", "last_kind", "suspended")
 
     def __init__(self, actor: Actor, cell: Cell, backend: Backend) -> None:
         self._actor = actor
@@ -31,6 +32,9 @@ class Service:
         self._held: set[Pending[Any]] = set()
         self._in_hand: list[Pending[Any]] = []
         self._leaving = False
+        self._tracer: Tracer | None = None
+        self.suspended = False
+        """Whether it handles nothing but system messages."""
         self.last_kind: type | None = None
         """The type of the newest message that it began to handle."""
 
@@ -46,10 +50,16 @@ class Service:
                 if cell.urgent:
                     if self._leaving:
                         return
-                    if cell.system:
-                        await self._handle_system(cell.system.popleft())
+                    if (told := self._next_system()) is not None:
+                        await self._handle_system(told)
                         continue
-                    cell.urgent = False
+                    if self.suspended or (self._tracer is not None and not queue):
+                        await self._next_wake()
+                        continue
+                    if self._tracer is None:
+                        cell.urgent = False
+                    else:
+                        self._tracer.letter(queue[0])
                 if not queue:
                     await cell.arrival()
                     continue
@@ -83,7 +93,8 @@ class Service:
 
     def fail_rest(self) -> None:
         """Fail the calls that were taken and will not be answered."""
-        for pending in [*self._in_hand, *self._held]:
+        orders = [one for one in self._cell.system or () if isinstance(one, Pending)]
+        for pending in [*self._in_hand, *self._held, *orders]:
             pending.settle(None, self._cell.refusal())
         self._in_hand.clear()
 
@@ -111,6 +122,8 @@ class Service:
             if neighbour is None:
                 break
             batch.append(neighbour)
+            if self._tracer is not None:
+                self._tracer.letter(neighbour[1] or neighbour[0])
         for _, waiting in batch:
             if waiting is not None:
                 waiting.held_by(self._held)
@@ -126,9 +139,34 @@ class Service:
             handler = self._actor.__handlers__.get(Down)
             if handler is not None:
                 self.last_kind = Down
+                if self._tracer is not None:
+                    self._tracer.down(message)
                 await handler.run(self._actor, message)
-        else:
+        elif isinstance(message, Inject):
             raise message.error
+        elif isinstance(message, Trace):
+            self._tracer = Tracer(self._actor.context) if message.on else None
+        elif not message.done:  # nobody waits for an order any more whose time has passed
+            self.suspended = isinstance(message.message, Suspend)
+            message.settle(None)
+
+    def _next_system(self) -> SystemMessage | None:
+        """Take the next system message; while suspended not those that a handler would be run for."""
+        system = self._cell.system
+        if not system:
+            return None
+        if not self.suspended:
+            return system.popleft()
+        for place, message in enumerate(system):
+            if not isinstance(message, Down):
+                del system[place]
+                return message
+        return None
+
+    async def _next_wake(self) -> None:
+        """Wait until anything comes, whatever lies in the mailbox already."""
+        self._cell.waiter = self._backend.waiter()
+        await self._cell.waiter
 
     def _not_handled(self, message: Message, pending: Pending[Any] | None) -> None:
         # A message of a type that the actor does not know comes from outside; it must not be able to crash it.

@@ -17,6 +17,12 @@ class EventStream:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._subscriptions: dict[str, list[Subscription]] = {}
+        self.on_interest: Callable[[str, bool], None] = lambda topic, wanted: None
+        """Told when a topic gets its first subscriber, and when it has lost its last."""
+
+    def is_wanted(self, topic: str) -> bool:
+        """Whether anybody subscribes to the topic."""
+        return topic in self._subscriptions
 
     def publish(self, topic: str, data: Mapping[str, Any]) -> None:
         """Give an entry to every subscriber of the topic."""
@@ -32,7 +38,11 @@ class EventStream:
             raise ValueError(f"the bound of a subscription must be at least 1, not {bound}")
         subscription = Subscription(self, tuple(dict.fromkeys(topics)), bound, current_backend())
         for topic in subscription.topics:
-            self._subscriptions.setdefault(topic, []).append(subscription)
+            if topic in self._subscriptions:
+                self._subscriptions[topic].append(subscription)
+            else:
+                self._subscriptions[topic] = [subscription]
+                self.on_interest(topic, True)
         return subscription
 
     def discard(self, subscription: Subscription) -> None:
@@ -43,6 +53,7 @@ class EventStream:
                 others.remove(subscription)
                 if not others:
                     del self._subscriptions[topic]
+                    self.on_interest(topic, False)
 
     def close(self) -> None:
         """End every subscription: what waits can still be read, then iteration stops."""

@@ -36,6 +36,7 @@ class Supervisor(Steps):
         self.keeper = keeper
         self.pid: int | None = None
         self.last_message: str | None = None
+        self.suspended = False  # it handles no messages in the first place
         self.children: dict[str, ChildRecord] = {}
         """In start order."""
         self.pending: dict[str, ChildRecord] = {}
@@ -324,6 +325,15 @@ class Supervisor(Steps):
             else:
                 await self._restart(one, one.last_reason or Killed())
                 return
+
+    async def renew(self, child: ChildRecord) -> None:
+        """End a child and start it again with its group, as a crash would have it, but uncounted and without delay."""
+        await self.end_one(child, Shutdown("restarted on request"), "again")
+        self._schedule(child, Status.RESTARTING, self.runtime.clock.monotonic())
+        report_lifecycle(child, "restarting", reason=child.last_reason, delay=0.0)
+        await self._stop_siblings(child)
+        if not self.halted():
+            await self._restart_now(child)
 
     def pass_on_restart(self, child: ChildRecord) -> None:
         """The pending restart of a child was cancelled: the siblings that wait with it are started without it, unless

@@ -87,6 +87,10 @@ class TaskIncarnation:
         self._beats: Liveness | None = None
 
     @property
+    def suspended(self) -> bool:
+        return self._service is not None and self._service.suspended
+
+    @property
     def last_message(self) -> str | None:
         kind = None if self._service is None else self._service.last_kind
         return None if kind is None else kind.__name__

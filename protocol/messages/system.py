@@ -77,6 +77,34 @@ class TreeNode(Record, frozen=True):
     children: list[TreeNode]
 
 
+class ActorState(Record, frozen=True):
+    """One actor or supervisor of the tree, as ``actor state --json`` prints it."""
+
+    name: str
+    kind: Literal["supervisor", "worker"]
+    status: str
+    supervisor: str | None
+    """Who keeps it up; None of the root."""
+    incarnation: int
+    pid: int | None
+    """Of the process that runs it, where it is one of its own."""
+    restarts: int
+    uptime_s: float | None
+    last_exit: str | None
+    traceback: str | None
+    """Of the crash that was its last exit."""
+    mailbox: int
+    """Messages that wait."""
+    bound: int
+    """Messages that may wait."""
+    waiting: dict[str, int]
+    """Messages that wait, by type."""
+    last_message: str | None
+    """The type of the newest message that it began to handle."""
+    summary: dict[str, Any]
+    """What the actor says of itself."""
+
+
 class ReloadResult(Record, frozen=True):
     """``applied`` False: nothing was changed, and ``standing_in_the_way`` says which keys do not allow it."""
 
@@ -106,6 +134,30 @@ class GetStatus(Request[Status], frozen=True):
 
 class GetTree(Request[TreeNode], frozen=True):
     """The tree of actors."""
+
+
+class GetActor(Request[ActorState], frozen=True):
+    """What one actor does now. Answered also while it is wedged."""
+
+    name: str
+
+
+class SuspendActor(Request[Done], frozen=True):
+    """Have an actor handle nothing until it is resumed or restarted. Answered once its message in hand is done."""
+
+    name: str
+
+
+class ResumeActor(Request[Done], frozen=True):
+    """Have a suspended actor handle its messages again."""
+
+    name: str
+
+
+class RestartActor(Request[ActorState], frozen=True):
+    """Stop an actor and start it again, with those that fall with it. Answered with the state of the new incarnation."""
+
+    name: str
 
 
 class ShowConfig(Request[ShownConfig], frozen=True):
