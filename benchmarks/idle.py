@@ -1,7 +1,8 @@
 """Many actors at rest, in a process of their own: ``python -m benchmarks.idle SIDE BACKEND COUNT`` prints their cost.
 
-Supervised actors, booted by their supervisor or started one after another on request; and, as the reference, tasks of
-one task group with a memory stream each. ``bare`` is an asyncio task with a deque and a future.
+Supervised actors, booted by their supervisor or started one after another on request; and, as the reference of each,
+tasks of one task group with a memory stream each, started all at once or after the acknowledgement of the one before.
+``bare`` is an asyncio task with a deque and a future.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -47,9 +49,10 @@ class Meter:
         self.creating = 0.0
         self.bytes_each = 0.0
 
-    def read(self) -> None:
-        """Everybody is at rest now."""
+    async def read(self) -> None:
+        """Everybody is there; their memory counts once they are at rest."""
         self.creating = time.perf_counter() - self._begun
+        await anyio.wait_all_tasks_blocked()
         self.bytes_each = (resident() - self._resident) / self._count
 
     def result(self) -> dict[str, float]:
@@ -60,7 +63,7 @@ class Meter:
 async def booted(count: int) -> Meter:
     meter = Meter(count)
     async with open_tree(SupervisorSpec("root", [ChildSpec(f"actor {n}", Idle) for n in range(count)])):
-        meter.read()
+        await meter.read()
     return meter
 
 
@@ -70,7 +73,7 @@ async def on_request(count: int) -> Meter:
         meter = Meter(count)
         for number in range(count):
             await root.start_child(ChildSpec(f"actor {number}", Idle))
-        meter.read()
+        await meter.read()
     return meter
 
 
@@ -90,8 +93,27 @@ async def task_group(count: int) -> Meter:
             tasks.start_soon(serve, receive)
         while len(started) < count:
             await checkpoint()
-        await checkpoint()
-        meter.read()
+        await meter.read()
+        tasks.cancel_scope.cancel()
+    for inbox in inboxes:
+        inbox.close()
+    return meter
+
+
+async def acknowledged(count: int) -> Meter:
+    async def serve(receive: MemoryObjectReceiveStream[Any], *, task_status: TaskStatus[None]) -> None:
+        task_status.started()
+        while True:
+            await receive.receive()
+
+    async with anyio.create_task_group() as tasks:
+        meter = Meter(count)
+        inboxes = []
+        for _ in range(count):
+            inbox, receive = anyio.create_memory_object_stream[Any](BOUND)
+            inboxes.append(inbox)
+            await tasks.start(serve, receive)
+        await meter.read()
         tasks.cancel_scope.cancel()
     for inbox in inboxes:
         inbox.close()
@@ -114,7 +136,7 @@ async def bare(count: int) -> Meter:
         inboxes.append(deque())
         tasks.append(asyncio.create_task(serve(inboxes[-1])))
     await asyncio.sleep(0)
-    meter.read()
+    await meter.read()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,6 +147,7 @@ SIDES: dict[str, Callable[[int], Awaitable[Meter]]] = {
     "booted": booted,
     "on request": on_request,
     "task group": task_group,
+    "acknowledged": acknowledged,
     "bare": bare,
 }
 
