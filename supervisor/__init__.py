@@ -35,6 +35,7 @@ from supervisor.errors import (
     Stuck,
     SupervisorError,
     SupervisorStopping,
+    TooManyChildren,
     TreeStartFailed,
 )
 from supervisor.mailbox import Mailbox
@@ -102,6 +103,7 @@ __all__ = [
     "SystemClock",
     "Timeout",
     "Timer",
+    "TooManyChildren",
     "Tree",
     "TreeStartFailed",
     "on",

@@ -148,6 +148,10 @@ class ChildRestarting(SupervisorError):
     """``restart_child`` or ``delete_child``: the supervisor is already busy restarting the child."""
 
 
+class TooManyChildren(SupervisorError):
+    """``start_child``: the supervisor has as many children as its ``max_children`` allows."""
+
+
 class ChildStartFailed(SupervisorError):
     """``start_child`` or ``restart_child``: the child was started and failed; ``reason`` says why."""
 

@@ -21,6 +21,7 @@ from supervisor.errors import (
     StopIncomplete,
     SupervisorError,
     SupervisorStopping,
+    TooManyChildren,
 )
 from supervisor.reasons import Killed, Shutdown
 from supervisor.record import ChildRecord, Status
@@ -111,6 +112,7 @@ class SupervisorRef:
         Raises:
             AlreadyStarted: the id is taken, by a running child of this supervisor or anywhere else in the tree.
             AlreadyPresent: the id is taken by a child that does not run.
+            TooManyChildren: ``max_children`` are known already.
             ChildStartFailed: it did not start; its specification is discarded.
             SpecError: this supervisor cannot have such a child.
         """
@@ -210,6 +212,9 @@ async def _start_child(supervisor: Supervisor, spec: ChildSpec | SupervisorSpec)
     for name in names_in(spec):
         if supervisor.runtime.is_taken(name) and name not in supervisor.free_names(spec.id):
             raise AlreadyStarted(f"the name {name} is taken in this tree")
+    most = supervisor.spec.max_children
+    if most is not None and len(supervisor.children) >= most:
+        raise TooManyChildren(f"{supervisor.spec.id} has {most} children, and may have no more")
     child = supervisor.add(spec)
     if not await supervisor.start_one(child, retried=False) and supervisor.stopping is None:
         reason = child.last_reason or Killed()

@@ -113,7 +113,8 @@ class SupervisorSpec:
 
     At most ``intensity`` restarts in any ``period`` seconds; one more and it gives up (``on_give_up``). ``backoff``:
     delays between restarts, ``None`` for none. ``auto_shutdown``: whether the ends of significant children end it.
-    ``restart`` and ``significant`` are for its own supervisor.
+    ``max_children``: how many it may have, whatever they are doing, ``None`` for any. ``restart`` and ``significant``
+    are for its own supervisor.
     """
 
     id: str
@@ -126,18 +127,22 @@ class SupervisorSpec:
     restart: RestartType = "permanent"
     significant: bool = False
     on_give_up: OnGiveUp = Escalate()
+    max_children: int | None = None
 
     def __post_init__(self) -> None:
         where = _check_common(self.id, self.restart, self.on_give_up, what="supervisor")
         _one_of(where, "strategy", self.strategy, ("one_for_one", "one_for_all", "rest_for_one"))
         _one_of(where, "auto_shutdown", self.auto_shutdown, ("never", "any_significant", "all_significant"))
-        if not isinstance(self.intensity, int) or isinstance(self.intensity, bool) or self.intensity < 0:
-            raise SpecError(f"{where}: intensity must be a whole number from 0, not {self.intensity!r}")
+        _whole(where, "intensity", self.intensity)
+        if self.max_children is not None:
+            _whole(where, "max_children", self.max_children)
         _seconds(where, "period", self.period)
         if self.significant and self.restart == "permanent":
             raise SpecError(f"{where}: a permanent child cannot be significant, since it never ends by itself")
         self._check_backoff(where)
         object.__setattr__(self, "children", tuple(self.children))  # checked once, so it must not change afterwards
+        if self.max_children is not None and len(self.children) > self.max_children:
+            raise SpecError(f"{where}: max_children is {self.max_children}, and there are {len(self.children)}")
         seen = {self.id}
         for child in self.children:
             self.check_child(child)
@@ -187,6 +192,11 @@ def _check_common(id: str, restart: str, on_give_up: OnGiveUp | None, what: str 
 def _one_of(where: str, key: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SpecError(f"{where}: {key} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _whole(where: str, key: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise SpecError(f"{where}: {key} must be a whole number from 0, not {value!r}")
 
 
 def _seconds(where: str, key: str, value: object, least: float | None = None) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
-from supervisor import Actor, ChildSpec, ChildStartFailed, NoSuchChild, Reason, SpecError, SupervisorSpec, open_tree
+from supervisor import (
+    Actor,
+    ChildSpec,
+    ChildStartFailed,
+    NoSuchChild,
+    Reason,
+    SpecError,
+    SupervisorSpec,
+    TooManyChildren,
+    open_tree,
+)
 from supervisor.dynamic import dynamic_supervisor
 from supervisor.testing import EventLog, Gate, VirtualClock, settle
 from tests.supervisor.otp.kit import (
@@ -38,7 +49,7 @@ async def test_can_be_supervised_directly() -> None:
         assert await counts(tree, "three") == (1, 1, 0, 1)
 
 
-@pytest.mark.parametrize("bad", [{"intensity": -1}, {"period": 0}, {"restart": "unknown"}, {"on_give_up": 1}])
+@pytest.mark.parametrize("bad", [{"intensity": -1}, {"period": 0}, {"max_children": -1}, {"restart": "unknown"}])
 def test_start_link_with_non_ok_init(bad: dict[str, Any]) -> None:
     """Senseless settings are refused by name."""
     (key,) = bad
@@ -91,6 +102,46 @@ async def test_child_is_restarted_by_its_type(restart: str, how: How) -> None:
         again = restart == "permanent" or (restart == "transient" and how == "abnormal")
         assert await lives(tree) == ({} if restart == "temporary" else {"a": 2 if again else 1})
         assert (await counts(tree))[1] == int(again)
+
+
+async def test_start_child_with_max_children() -> None:
+    """One child more than allowed is refused; there is room again when one was forgotten."""
+    async with open_tree(dynamic_supervisor("root", max_children=0)) as tree:
+        with pytest.raises(TooManyChildren):
+            await tree.supervisor("root").start_child(child("a"))
+    async with open_tree(dynamic_supervisor("root", max_children=1)) as tree:
+        root = tree.supervisor("root")
+        with pytest.raises(ChildStartFailed):
+            await root.start_child(ChildSpec("fails", Failing))
+        await root.start_child(child("a", restart="temporary"))
+        with pytest.raises(TooManyChildren):
+            await root.start_child(child("b"))
+        await end(tree, "a", "normal")
+        await root.start_child(child("b"))
+        assert await statuses(tree) == {"b": "running"}
+
+
+async def test_restarting_on_init_children_counted_in_max_children() -> None:
+    """A child that cannot be started again for the moment still takes its place."""
+    gate = Gate()
+    async with open_tree(dynamic_supervisor("root", max_children=1, intensity=100_000)) as tree:
+        await tree.supervisor("root").start_child(gated("a", gate))
+        gate.fail_always(OSError("not now"))
+        tree.inject_fault("a", ValueError("x"))
+        while gate.starts < 3:
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(TooManyChildren):
+            await tree.supervisor("root").start_child(child("b"))
+
+
+async def test_restarting_on_exit_children_counted_in_max_children() -> None:
+    """So does one that has been started again."""
+    async with open_tree(dynamic_supervisor("root", max_children=1, intensity=100_000)) as tree:
+        await tree.supervisor("root").start_child(child("a"))
+        await end(tree, "a", "shutdown")
+        assert await counts(tree) == (1, 1, 0, 1)
+        with pytest.raises(TooManyChildren):
+            await tree.supervisor("root").start_child(child("b"))
 
 
 async def test_child_is_restarted_when_trying_again() -> None:
