@@ -180,15 +180,18 @@ class Host:
 
     # ---------------------------------------------------------------- ends
 
-    def _reap(self) -> None:
-        """Collect every exit status there is. All children of this process are its own to collect."""
+    def _reap(self) -> bool:
+        """Collect every exit status there is. All children of this process are its own to collect.
+
+        False: nothing is left below it, for a subreaper inherits whatever loses its parent.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             if self._child is not None and pid == self._child[1]:
                 self._statuses[pid] = status
 
@@ -201,6 +204,8 @@ class Host:
         self._report(Exited(number, pid, self._statuses.pop(pid), left))
 
     def _end_descendants(self, limit: float) -> list[int]:
+        if not self._reap():  # nearly always; reading all of /proc takes milliseconds
+            return []
         left = custody.end_all(lambda: custody.descendants(self._pid), limit, self._reap)
         self._reap()
         return [pid.number for pid in left]
