@@ -179,7 +179,7 @@ def send(pid: Pid, number: int) -> bool:
     return True
 
 
-def end_all(find: Callable[[], list[Pid]], limit: float, reap: Callable[[], None] = lambda: None) -> list[Pid]:
+def end_all(find: Callable[[], list[Pid]], limit: float, reap: Callable[[], object] = lambda: None) -> list[Pid]:
     """SIGKILL whatever ``find`` finds until it finds nothing more, and return what still lives after ``limit`` seconds.
 
     A process may fork and exit between being found and being killed. So its process group is killed with it, which the

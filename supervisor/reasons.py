@@ -8,11 +8,10 @@ behind.
 
 from __future__ import annotations
 
-import traceback as tracebacks
-
 import msgspec
 
 from protocol.boundary import Boundary
+from supervisor.tracebacks import traceback_of
 
 
 class Normal(msgspec.Struct, frozen=True, tag="normal"):
@@ -93,11 +92,6 @@ def unwrapped(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return the formatted traceback of an error with its causes."""
-    return "".join(tracebacks.format_exception(error))
 
 
 def text_of(error: BaseException) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from protocol.boundary import Boundary
 from supervisor.errors import CallFailed, CallingSelf, CallTimeout, HandlerFailed, Refused
-from supervisor.reasons import text_of, traceback_of
+from supervisor.reasons import text_of
+from supervisor.tracebacks import traceback_of
 
 if TYPE_CHECKING:
     from protocol.backend import Backend, Waiter
