@@ -7,22 +7,19 @@ wedged; everything else goes through the router.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
-import anyio
 import msgspec
 from anyio import to_thread
 
 from actors.board import Board
-from actors.router import Router
 from actors.settings_store import ConfigStore
 from actors.status import TRAINER, Surroundings, status
 from protocol.connection import Limits
 from protocol.home import Home
 from protocol.messages.common import Message
-from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, ShownConfig, State, Status, TreeNode
+from protocol.messages.public import PUBLIC
+from protocol.messages.system import GetStatus, ModelStatus, ShowConfig, ShownConfig, State, Status
 from protocol.messages.trainer import Progress
 from protocol.records import (
     MANIFEST,
@@ -33,8 +30,10 @@ from protocol.records import (
     read_head,
     read_record,
 )
-from protocol.server import Traffic, serve
-from supervisor import Actor, Down, Mailbox, on, on_down
+from supervisor import Down, Mailbox, control, on, on_down
+
+TOPICS: Final = ("state", "steps", "queue", "logs")
+"""What may be subscribed to, beside what every tree publishes."""
 
 LOOK: Final = 1.0
 """Seconds between two looks at whether the state has changed."""
@@ -48,37 +47,30 @@ class _Look(Message, frozen=True):
     """Time to see whether the state has changed."""
 
 
-class ControlSocket(Actor):
+class ControlSocket(control.ControlSocket):
     """Serves ``run/control.sock``. What it holds: the connections, and the board's ``progress`` and ``model``."""
 
     # Progress comes with each optimizer step: when it comes too fast, only the newest matters.
     mailbox = Mailbox(bound=4096, overflow="drop_oldest")
 
+    never_suspended: ClassVar[Mapping[str, str]] = {
+        "SignalHandler": "it is what would have to hear that the daemon is to stop",
+    }
+
     def __init__(self, home: Home, store: ConfigStore, board: Board) -> None:
+        settings = store.current.control
+        limits = Limits(max_frame=settings.max_frame, max_connections=settings.max_connections)
+        super().__init__(home.socket, PUBLIC, TOPICS, limits)
         self._home = home
         self._store = store
         self._board = board
-        self._traffic = Traffic()
         self._state: State | None = None
 
     async def on_start(self) -> None:
-        control = self._store.current.control
-        limits = Limits(max_frame=control.max_frame, max_connections=control.max_connections)
-        self._listening = anyio.Event()
         await self._believe_head()
         self.context.monitor(self.context.ref(TRAINER))
-        self.context.spawn(self._serve, limits)
-        await self._listening.wait()
+        await super().on_start()
         self.context.every(LOOK, _Look())
-
-    async def _serve(self, limits: Limits) -> None:
-        router = Router(self.context)
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(partial(serve, self._home.socket, router, limits=limits, traffic=self._traffic))
-            self._listening.set()
-
-    def summary(self) -> Mapping[str, object]:
-        return {"socket": str(self._home.socket), **asdict(self._traffic)}
 
     @on(Progress)
     async def _(self, message: Progress) -> None:
@@ -115,10 +107,6 @@ class ControlSocket(Actor):
 
     def _status(self) -> Status:
         return status(self._board, Surroundings.of(self.context, self._board, str(self._home.root)))
-
-    @on(GetTree)
-    async def _(self, message: GetTree) -> TreeNode:
-        return self.context.tree()
 
     @on(ShowConfig)
     async def _(self, message: ShowConfig) -> ShownConfig:

@@ -125,6 +125,7 @@ class SignalHandler(Actor):
 
     def _stop_gently(self, why: str) -> None:
         self._board.stopping = why
+        self.context.introspection.resume_all()  # whoever is still needed for the end must hear what is said to it
         with suppress(CallFailed):
             self.context.ref(QUEUE).cast(Stopping())
         self.context.publish("state", {"event": "stopping", "reason": why})

@@ -107,7 +107,7 @@ class _Seen:
         self.gate = board.gate
         self.around = around
         self.trainer = node(around.tree, TRAINER)
-        self.alive = self.trainer is not None and self.trainer.status == Doing.RUNNING
+        self.alive = self.trainer is not None and self.trainer.status in (Doing.RUNNING, Doing.SUSPENDED)
         self.progress: Progress | None = board.progress if self.alive else None
         mine = self.alive and board.held is not None and board.held.incarnation == around.trainer
         self.held: Held | None = board.held if mine else None
@@ -207,9 +207,16 @@ def _job(seen: _Seen) -> JobStatus | None:
     )
 
 
+def _suspended(tree: TreeNode) -> list[str]:
+    """Name the actors that handle nothing because somebody said so."""
+    below = [name for child in tree.children for name in _suspended(child)]
+    return [tree.id, *below] if tree.status == Doing.SUSPENDED else below
+
+
 def _warnings(seen: _Seen) -> list[str]:
     board = seen.board
     found = [f"{name}: {trouble}" for name, trouble in sorted(board.troubles.items())]
+    found += [f"{name} is suspended (stokehold actor resume {name})" for name in _suspended(seen.around.tree)]
     if board.disk and board.disk.level != "ok":
         floor = board.disk.warn_below if board.disk.level == "low" else board.disk.refuse_below
         found.append(

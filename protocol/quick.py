@@ -89,8 +89,7 @@ def ask(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], time
     hello = {"type": "hello", "min": 1, "max": 1, "client": "quick/1.0"}
     # Unique among all that this server remembers: a repeated id would be answered from memory.
     request = {"type": "request", "id": "q" + os.urandom(12).hex(), "to": to, "timeout": timeout, "body": body}
-    sock = open_socket(socket_path, timeout + GRACE)
-    try:
+    with _Conversation(socket_path, to, timeout) as sock:
         sock.sendall(f"{json.dumps(hello)}\n{json.dumps(request)}\n".encode())
         for line in _lines(sock):
             frame = json.loads(line)
@@ -98,17 +97,51 @@ def ask(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], time
                 return frame["body"]
             if frame["type"] == "error":
                 raise Failed(frame["code"], frame["message"], frame.get("detail"))
-    except TimeoutError as error:
-        raise Failed(
-            "timed_out", f"no answer from {to} within {timeout:g} s; whether it was done is unknown"
-        ) from error
-    except OSError as error:
-        raise Failed("connection_lost", f"the connection broke: {error}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise Failed("bad_frame", f"what listens at {os.fspath(socket_path)} is no stokehold daemon") from error
-    finally:
-        sock.close()
     raise Failed("connection_lost", "the daemon closed the connection before it answered")
+
+
+class _Conversation:
+    """A socket for the length of a block, and the ways in which it can break as :class:`Failed`."""
+
+    def __init__(self, path: str | os.PathLike[str], to: str, timeout: float) -> None:
+        self._path = path
+        self._to = to
+        self._timeout = timeout
+        self._socket = open_socket(path, timeout + GRACE)
+
+    def __enter__(self) -> _socket.socket:
+        return self._socket
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._socket.close()
+        if isinstance(error, TimeoutError):
+            text = f"no answer from {self._to} within {self._timeout:g} s; whether it was done is unknown"
+            raise Failed("timed_out", text) from error
+        if isinstance(error, OSError):
+            raise Failed("connection_lost", f"the connection broke: {error}") from error
+        if isinstance(error, ValueError | TypeError | KeyError):
+            raise Failed("bad_frame", f"what listens at {os.fspath(self._path)} is no stokehold daemon") from error
+
+
+def tell(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], timeout: float = 5.0) -> None:
+    """Say something that is not answered, and return once the daemon has passed it on.
+
+    Raises:
+        NoDaemon: nothing listens there.
+        Failed: the daemon refused it, is silent, or the connection broke.
+    """
+    hello = {"type": "hello", "min": 1, "max": 1, "client": "quick/1.0"}
+    with _Conversation(socket_path, to, timeout) as sock:
+        sock.sendall(f"{json.dumps(hello)}\n{json.dumps({'type': 'cast', 'to': to, 'body': body})}\n".encode())
+        sock.shutdown(_socket.SHUT_WR)  # whatever was wrong with it is said before the server hangs up, too
+        welcomed = False
+        for line in _lines(sock):
+            frame = json.loads(line)
+            welcomed = welcomed or frame["type"] == "welcome"
+            if frame["type"] == "error":
+                raise Failed(frame["code"], frame["message"], frame.get("detail"))
+        if not welcomed:
+            raise Failed("connection_lost", "the daemon closed the connection before it answered")
 
 
 def _lines(sock: _socket.socket) -> Iterator[bytes]:

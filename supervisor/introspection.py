@@ -109,7 +109,7 @@ class Introspection:
         Raises:
             NoSuchActor: the tree knows no such actor.
         """
-        self._actor(name)
+        self.require_actor(name)
         return self._runtime.stream.subscribe([topic_of(name)], bound)
 
     # -- told by the tree
@@ -129,7 +129,7 @@ class Introspection:
     # -- orders
 
     def _order(self, name: str, request: Suspend | Resume, timeout: float) -> Pending[None]:
-        child = self._actor(name)
+        child = self.require_actor(name)
         cell = child.cell
         order: Pending[None] = Pending(name, request, timeout, cell.deadlines, cell.backend)
         order.asked = cell
@@ -140,7 +140,8 @@ class Introspection:
             cell.put_system(order)
         return order
 
-    def _actor(self, name: str) -> ChildRecord:
+    def require_actor(self, name: str) -> ChildRecord:
+        """Return the record of an actor. Raises :class:`NoSuchActor` for an unknown name, or that of a supervisor."""
         child = self._known(name)
         if isinstance(child.spec, SupervisorSpec):
             raise NoSuchActor(f"{name} is a supervisor: it handles no messages")

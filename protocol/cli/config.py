@@ -1,4 +1,4 @@
-"""``stokehold config``: check a file, show what is in force, reload."""
+"""``stokehold config``: check a file, show what is in force, print the schema, reload."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         check="read a file as the daemon would; exit 78 if it would be refused (needs no daemon)",
         show="the settings in force, and where each came from",
+        schema="the JSON Schema of the file: each key, its values, when a change takes effect (needs no daemon)",
         reload="read the file again; apply all of it or nothing",
     )
     words["check"].add_argument("file", nargs="?", metavar="FILE", help="default: HOME/stokehold.toml")
@@ -25,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the word below ``config`` says."""
-    return {"check": _check, "show": _show, "reload": _reload}[options.action](options)
+    return {"check": _check, "show": _show, "schema": _schema, "reload": _reload}[options.action](options)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -71,6 +72,13 @@ def _print_table(name: str, lines: list[tuple[str, str]]) -> None:
     width = min(max(len(text) for text, _ in lines), 48)
     for text, origin in lines:
         print(f"{text:<{width}}  {paint(f'# {origin}', 'dim')}" if origin != "default" else text)
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from protocol.settings import schema
+
+    print_json(schema())
+    return 0
 
 
 def _reload(options: argparse.Namespace) -> int:

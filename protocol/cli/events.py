@@ -36,15 +36,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print events until the daemon ends, or for ever."""
-    place = place_of(options)
-    topics = options.topic or list(TOPICS)
-    for event in _events(place, topics, follow=options.follow):
+    return show(place_of(options), options.topic or list(TOPICS), follow=options.follow, as_json=options.json)
+
+
+def show(place: Place, topics: list[str], *, follow: bool, as_json: bool) -> int:
+    """Print the events of these topics until the daemon ends; with ``follow`` for ever."""
+    for event in _events(place, topics, follow=follow):
         if isinstance(event, Lagged):
             print(
                 paint(f"... {event.missed:,} events were missed: this reads too slowly", "dim", stream=sys.stderr),
                 file=sys.stderr,
             )
-        elif options.json:
+        elif as_json:
             print_json(msgspec.to_builtins(event), on_one_line=True)
         else:
             print(_line(event), flush=True)

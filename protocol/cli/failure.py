@@ -28,6 +28,8 @@ _NEXT = {
     "handler_failed": "this is a fault in stokehold; its traceback: stokehold logs",
     "not_allowed": "only the owner of the daemon and root may command it",
     "incompatible": "run the command line of the same version as the daemon",
+    "no_such_actor": "see: stokehold tree",
+    "not_restarted": "see: stokehold tree, and stokehold logs",
     "unknown_actor": "is the daemon of the same version? See: stokehold tree",
 }
 

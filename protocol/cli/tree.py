@@ -9,7 +9,13 @@ from protocol.cli.paint import clean, count, duration, paint
 from protocol.cli.place import find_place
 from protocol.cli.plain import print_json, read
 
-_COLOURS = {"running": "green", "starting": "yellow", "restarting": "yellow", "cooling down": "yellow"}
+_COLOURS = {
+    "running": "green",
+    "starting": "yellow",
+    "restarting": "yellow",
+    "cooling down": "yellow",
+    "suspended": "yellow",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

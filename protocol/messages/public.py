@@ -5,8 +5,17 @@ from __future__ import annotations
 from protocol.messages import consolidator, disk, inbox, queue, system
 from protocol.messages.common import Message
 
+INTROSPECTION: tuple[type[Message], ...] = (
+    system.GetTree,
+    system.GetActor,
+    system.SuspendActor,
+    system.ResumeActor,
+    system.RestartActor,
+)
+"""What the control socket of any tree answers."""
+
 PUBLIC: dict[str, tuple[type[Message], ...]] = {
-    "ControlSocket": (system.GetStatus, system.GetTree, system.ShowConfig),
+    "ControlSocket": (system.GetStatus, system.ShowConfig, *INTROSPECTION),
     "QueueManager": (
         queue.GetQueue,
         queue.GetJob,

@@ -155,7 +155,7 @@ class ResumeActor(Request[Done], frozen=True):
 
 
 class RestartActor(Request[ActorState], frozen=True):
-    """Stop an actor and start it again, with those that fall with it. Answered with the state of the new incarnation."""
+    """Stop an actor and start it again, with those that fall with it. Answered by its new incarnation's state."""
 
     name: str
 

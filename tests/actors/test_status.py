@@ -77,6 +77,12 @@ BUSY = {"held": Held("j1", 1), "queue": QueueCounts(processing=1, normal=2)}
 WAITING = {"queue": QueueCounts(normal=2)}
 
 
+def test_a_suspended_trainer_goes_on_with_its_file_and_that_is_told() -> None:
+    now = status(board(**BUSY), around(Doing.SUSPENDED))
+    assert now.state == "training"
+    assert now.warnings == ["TrainerActor is suspended (stokehold actor resume TrainerActor)"]
+
+
 def test_training_with_its_job() -> None:
     now = status(board(**BUSY, inbox_files=5), around())
     assert (now.state, now.reason) == ("training", None)
@@ -88,7 +94,7 @@ def test_training_with_its_job() -> None:
     assert now.restarts == 5, "supervisors are not counted beside their children"
 
 
-@pytest.mark.parametrize("state", [doing for doing in Doing if doing is not Doing.RUNNING])
+@pytest.mark.parametrize("state", [doing for doing in Doing if doing not in (Doing.RUNNING, Doing.SUSPENDED)])
 def test_never_training_without_a_live_trainer(state: str) -> None:
     now = status(board(**BUSY), around(state, last_exit="killed by signal 9"))
     assert now.state == "blocked"

@@ -21,6 +21,8 @@ TODAY = [
     "init",
     "status",
     "tree",
+    "actor",
+    "send",
     "submit",
     "queue",
     "pause",

@@ -6,28 +6,30 @@ token, dies, or the deadline passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
 
 from protocol.handler import Answer, Body, Events, Peer, Refusal
 from protocol.messages.common import Message, Request
-from protocol.messages.public import PUBLIC
 from protocol.wire import Code
-from supervisor import (
+from supervisor.context import Context
+from supervisor.errors import (
     CallTimeout,
     ConnectionLost,
-    Context,
     HandlerFailed,
     MailboxFull,
+    NoSuchActor,
     NotRunning,
-    Pending,
     Restarting,
     Stopping,
 )
+from supervisor.reply import Pending
+from supervisor.tracing import PREFIX
 
-TOPICS = frozenset({"state", "steps", "queue", "crashes", "logs", "lifecycle"})
+TOPICS = frozenset({"crashes", "lifecycle"})
+"""What every tree publishes by itself."""
 
 _CODES: dict[type[Exception], str] = {
     NotRunning: Code.NOT_RUNNING,
@@ -38,20 +40,24 @@ _CODES: dict[type[Exception], str] = {
     ConnectionLost: Code.CONNECTION_LOST,
 }
 
-_UNIONS: dict[str, Any] = {name: reduce(or_, messages) for name, messages in PUBLIC.items()}
-
 
 class Router:
     """A :class:`protocol.handler.Handler` over the refs of a tree."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(
+        self, context: Context, public: Mapping[str, tuple[type[Message], ...]], topics: Collection[str]
+    ) -> None:
+        """Args: ``public``: what each actor takes from outside; ``topics``: what may be subscribed to."""
         self._context = context
+        self._unions: dict[str, Any] = {name: reduce(or_, messages) for name, messages in public.items()}
+        self._topics = topics
 
     def request(self, to: str, body: Body, timeout: float, answer: Answer, peer: Peer) -> Callable[[], None]:
         """Begin a call; see :meth:`protocol.handler.Handler.request`."""
         message = self._decode(to, body)
         if not isinstance(message, Request):
-            raise Refusal(Code.BAD_MESSAGE, f"{type(message).__name__} is not answered: cast it")
+            text = f"{type(message).__name__} is not answered: cast it"
+            raise Refusal(Code.BAD_MESSAGE, text, {"cast": True})
         self._note(to, message, peer)
         pending = self._context.ref(to).request(message, timeout=timeout)
         pending.on_done(lambda done: _pass_on(done, answer))
@@ -68,22 +74,29 @@ class Router:
 
     def subscribe(self, topics: Sequence[str]) -> Events:
         """Begin to collect events; see :meth:`protocol.handler.Handler.subscribe`."""
-        unknown = [topic for topic in topics if topic not in TOPICS]
-        if unknown:
-            raise Refusal(Code.UNKNOWN_TOPIC, f"no topic {', '.join(unknown)}; there are: {', '.join(sorted(TOPICS))}")
+        for topic in topics:
+            if topic.startswith(PREFIX):
+                try:
+                    self._context.introspection.require_actor(topic.removeprefix(PREFIX))
+                except NoSuchActor as error:
+                    raise Refusal(Code.UNKNOWN_ACTOR, str(error)) from error
+            elif topic not in self._topics:
+                known = ", ".join([*sorted(self._topics), f"{PREFIX}ACTOR"])
+                raise Refusal(Code.UNKNOWN_TOPIC, f"no topic {topic}; there are: {known}")
         return self._context.subscribe(topics)
 
     def _decode(self, to: str, body: Body) -> Message:
-        if to not in _UNIONS:
-            raise Refusal(Code.UNKNOWN_ACTOR, f"nobody here is called {to!r}; there are: {', '.join(sorted(PUBLIC))}")
-        message: Message = body.decode(_UNIONS[to])
+        if to not in self._unions:
+            known = ", ".join(sorted(self._unions))
+            raise Refusal(Code.UNKNOWN_ACTOR, f"nobody here takes messages as {to!r}; there are: {known}")
+        message: Message = body.decode(self._unions[to])
         return message
 
     def _note(self, to: str, message: Message, peer: Peer) -> None:
         """Log who commanded what. Reading is not noted."""
         name = type(message).__name__
         if not name.startswith(("Get", "Show", "Wait")):
-            entry = {"level": "info", "actor": "ControlSocket", "event": "command", "to": to, "command": name}
+            entry = {"level": "info", "actor": self._context.name, "event": "command", "to": to, "command": name}
             self._context.publish("logs", {**entry, "pid": peer.pid, "uid": peer.uid})
 
 
