@@ -21,7 +21,15 @@ from protocol.home import Home
 from protocol.messages.common import Done, Request, TailEvent
 from protocol.messages.consolidator import GetConsolidator
 from protocol.messages.queue import GateView, GetQueue, JobView, QueueCounts, Resume, Skip
-from protocol.messages.system import GetStatus, GetTree, ModelStatus, ShowConfig, Status
+from protocol.messages.system import (
+    GetStatus,
+    GetTree,
+    ModelStatus,
+    ResumeActor,
+    ShowConfig,
+    Status,
+    SuspendActor,
+)
 from protocol.messages.trainer import Progress
 from protocol.wire import Code
 from supervisor import Actor, ChildSpec, CoolDown, Refused, SupervisorSpec, Tree, on, open_tree
@@ -215,3 +223,21 @@ async def come_back(client: AsyncClient) -> Status:
                 return await client.call("ControlSocket", GetStatus())
             except Failed:
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_who_would_hear_of_a_stop_is_never_suspended(home: Home) -> None:
+    async with daemon(home), connect(home.socket) as client:
+        for name in ("SignalHandler", "ControlSocket"):
+            with pytest.raises(Failed, match=f"{name} cannot be suspended") as failed:
+                await client.call("ControlSocket", SuspendActor(name))
+            assert failed.value.code == "never_suspended"
+
+
+async def test_a_suspended_queue_is_told_by_status_and_resumed(home: Home) -> None:
+    async with daemon(home), connect(home.socket) as client:
+        await client.call("ControlSocket", SuspendActor("QueueManager"))
+        told = (await client.call("ControlSocket", GetStatus())).warnings
+        assert told == ["QueueManager is suspended (stokehold actor resume QueueManager)"]
+        await client.call("ControlSocket", ResumeActor("QueueManager"))
+        assert await client.call("QueueManager", GetQueue()) == []
+        assert (await client.call("ControlSocket", GetStatus())).warnings == []

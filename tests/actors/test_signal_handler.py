@@ -112,6 +112,15 @@ async def room(tmp_path: Path, *, before_start: bool = False, embedded: bool = F
 
 
 @pytest.mark.anyio
+async def test_a_gentle_stop_resumes_who_was_suspended(tmp_path: Path) -> None:
+    async with room(tmp_path) as the:
+        await the.tree.introspection.suspend("QueueManager")
+        the.signals.put(signal.SIGTERM)
+        await the.ended()
+        assert the.ledger.endings == ["SIGTERM"]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_signal_stops_the_tree_gently(tmp_path: Path, number: signal.Signals) -> None:
     async with room(tmp_path) as the:

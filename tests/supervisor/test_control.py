@@ -148,7 +148,7 @@ async def test_state_suspend_resume_and_restart_by_hand(socket: Path) -> None:
             while tree.introspection.state("a").incarnation != 3:
                 await anyio.sleep(0.005)
         shown_text = (await cli(socket, "actor", "state", "a")).stdout
-        assert "last exit     ValueError: by the test" in shown_text
+        assert "last exit     crash: ValueError: by the test" in shown_text
         assert "raise ValueError(message.text)" in shown_text
 
 

@@ -63,3 +63,12 @@ def test_reload(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
     done = run("config", "reload", "--json", "--home", home.root)
     assert done.returncode == 1
     assert json.loads(done.stdout)["standing_in_the_way"] == ["http.port (restart)"]
+
+
+def test_the_schema_is_printed_with_no_daemon(run: Run) -> None:
+    done = run("config", "schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    made = json.loads(done.stdout)
+    keep = made["$defs"]["QueueSection"]["properties"]["keep_done"]
+    assert keep["x-mark"] in ("live", "next_job", "restart", "home")
+    assert json.loads(run("config", "schema", "--json").stdout) == made
