@@ -263,6 +263,8 @@ class TaskIncarnation:
     async def _close(self, reason: Reason) -> Reason:
         """Run ``on_stop``; its own failure makes a clean end a crash and never hides an earlier one."""
         assert self._actor is not None
+        if type(self._actor).on_stop is Actor.on_stop:  # nothing to do, and so nothing to limit
+            return reason
         self._scope = scope = anyio.CancelScope()
         # After a crash, or an end that the actor chose, no supervisor counts its time.
         limit = None if self._timed else self.spec.shutdown
