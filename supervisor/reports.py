@@ -36,6 +36,8 @@ def describe(reason: Reason) -> str:
 
 def report_lifecycle(child: ChildRecord, event: str, reason: Reason | None = None, **more: Any) -> None:
     """Publish that a child started, exited, is restarting, cools down, is stuck, or made its supervisor give up."""
+    if not child.runtime.stream.is_heard("lifecycle"):
+        return
     child.runtime.publish(
         "lifecycle",
         {
@@ -53,17 +55,19 @@ def report_crash(child: ChildRecord, incarnation: Incarnation, reason: Reason, *
     """Publish and log that an incarnation ended, or will end, for a reason that is not clean."""
     failure = reason if isinstance(reason, Crash | StartFailed) else None
     traceback = "" if failure is None else cut(failure.traceback, _MOST_TRACEBACK)
-    child.runtime.publish(
-        "crashes",
-        {
-            "actor": child.id,
-            "incarnation": incarnation.number,
-            "reason": describe(reason),
-            "error": type(reason).__name__ if failure is None else failure.error_type,
-            "traceback": traceback,
-            "last_message": incarnation.last_message,
-            "mailbox": len(child.cell.queue),
-            "will_restart": will_restart,
-        },
-    )
-    _log.error("%s (incarnation %d): %s\n%s", child.id, incarnation.number, describe(reason), traceback)
+    described = describe(reason)
+    if child.runtime.stream.is_heard("crashes"):
+        child.runtime.publish(
+            "crashes",
+            {
+                "actor": child.id,
+                "incarnation": incarnation.number,
+                "reason": described,
+                "error": type(reason).__name__ if failure is None else failure.error_type,
+                "traceback": traceback,
+                "last_message": incarnation.last_message,
+                "mailbox": len(child.cell.queue),
+                "will_restart": will_restart,
+            },
+        )
+    _log.error("%s (incarnation %d): %s\n%s", child.id, incarnation.number, described, traceback)

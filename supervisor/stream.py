@@ -32,6 +32,10 @@ class EventStream:
             for subscription in subscriptions:
                 subscription.put(event)
 
+    def is_heard(self, topic: str) -> bool:
+        """Whether anybody subscribes to the topic; for whoever would have to put an entry together first."""
+        return topic in self._subscriptions
+
     def subscribe(self, topics: Iterable[str], bound: int = 256) -> Subscription:
         """Receive what is published to these topics from now on, at most ``bound`` entries waiting."""
         if bound < 1:
