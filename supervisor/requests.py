@@ -245,7 +245,7 @@ async def _restart_child(supervisor: Supervisor, id: str) -> None:
 
 async def _renew_child(supervisor: Supervisor, id: str) -> None:
     child = _child(supervisor, id)
-    if child.status is Status.WAITING:
+    if _waits(child):
         raise ChildRestarting(f"{id} is about to be restarted with those that it fell with")
     await supervisor.renew(child)
     _not_when_stopping(supervisor)
@@ -253,8 +253,15 @@ async def _renew_child(supervisor: Supervisor, id: str) -> None:
         raise StopIncomplete([supervisor.runtime.stuck[id]])
     if id in supervisor.pending and child.due == float("inf"):
         raise ChildRestarting(f"{id} is started as soon as those that fall with it have ended")
+    if _waits(child):
+        raise ChildRestarting(f"{id} is started as soon as another one, that fell with it, can be started")
     if not child.started:
         raise ChildStartFailed(id, child.last_reason or Killed())
+
+
+def _waits(child: ChildRecord) -> bool:
+    """Whether it is down with another one, and started with that."""
+    return child.status is Status.WAITING
 
 
 async def _delete_child(supervisor: Supervisor, id: str) -> None:

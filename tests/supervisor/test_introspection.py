@@ -15,6 +15,7 @@ from supervisor import (
     CallFailed,
     CallingSelf,
     CallTimeout,
+    ChildRestarting,
     ChildSpec,
     ChildStartFailed,
     CoolDown,
@@ -322,6 +323,16 @@ async def test_a_restart_that_fails_to_start_says_so_and_is_tried_again() -> Non
     async with open_tree(spec) as tree:
         gate.fail_next(ValueError("not now"))
         with pytest.raises(ChildStartFailed, match="not now"):
+            await tree.introspection.restart("a")
+        await eventually(lambda: tree.introspection.state("a").status == "running")
+
+
+async def test_a_restart_whose_sibling_fails_to_start_is_not_said_to_be_done() -> None:
+    gate = Gate()
+    children = [ChildSpec("a", Counter), ChildSpec("b", lambda: GatedActor(gate))]
+    async with open_tree(SupervisorSpec("root", children, strategy="one_for_all")) as tree:
+        gate.fail_next(ValueError("not now"))
+        with pytest.raises(ChildRestarting):
             await tree.introspection.restart("a")
         await eventually(lambda: tree.introspection.state("a").status == "running")
 
