@@ -13,7 +13,7 @@ from supervisor.reports import report_crash, report_lifecycle
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
 
 if TYPE_CHECKING:
-    from protocol.backend import TimerHandle
+    from supervisor.alarms import Alarm
     from supervisor.incarnation import Incarnation
     from supervisor.runtime import TreeRuntime
 
@@ -88,7 +88,7 @@ class ChildRecord:
         self.last_reason: Reason | None = None
         self.told: Reason | None = None
         """The reason that was given when its end began."""
-        self.overdue: TimerHandle | None = None
+        self.overdue: Alarm | None = None
         """Set while it ends by itself: nobody else measures how long that takes."""
         self.fate: Fate = "own"
         """Who ends it: it itself, or the supervisor, to start it again or for good."""
@@ -184,7 +184,8 @@ class ChildRecord:
             self.status = Status.EXITED
             limit, grace = stop_limit(self.spec), kill_grace(self.spec)
             if limit is not None and grace is not None:
-                self.overdue = self.runtime.clock.call_later(limit + grace, self.report_stuck)
+                due = self.runtime.clock.monotonic() + limit + grace
+                self.overdue = self.runtime.alarms.at(due, self.report_stuck)
         return self._tell_end(incarnation, reason)
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from protocol.backend import Backend
+from supervisor.alarms import Alarms
 from supervisor.clock import Clock
 from supervisor.errors import NotRunning, Stuck
 from supervisor.introspection import Introspection
@@ -31,6 +32,7 @@ class TreeRuntime:
         self.clock = clock
         self.backend = backend
         self.stream = stream
+        self.alarms = Alarms(clock)
         self.registry = Registry(clock, backend)
         self.introspection = Introspection(self)
         stream.on_interest = self.introspection.interest

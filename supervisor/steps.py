@@ -59,17 +59,17 @@ class Steps:
 
     async def pause(self, until: float | None) -> None:
         """Wait for a wake, at most until this time on the monotonic clock."""
-        clock, backend = self.runtime.clock, self.runtime.backend
+        backend = self.runtime.backend
         self._waiter = waiter = backend.waiter()
-        timer = None
+        alarm = None
         if until is not None and until != float("inf"):
-            timer = clock.call_later(max(0.0, until - clock.monotonic()), lambda: backend.wake(waiter))
+            alarm = self.runtime.alarms.at(until, lambda: backend.wake(waiter))
         try:
             await waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
+            if alarm is not None:
+                alarm.cancel()
 
     async def until(self, done: Callable[[], bool], deadline: Callable[[], float | None]) -> bool:
         """Wait until ``done()``; False if ``deadline()`` passed first. Both are asked again at each wake."""

@@ -147,6 +147,7 @@ class Tree:
         self._root.stop(Shutdown(), None)
         await self._until_ended()
         self.stream.close()
+        self._runtime.alarms.close()
         if self._runtime.stuck:
             raise StopIncomplete(list(self._runtime.stuck.values()))
 
