@@ -132,7 +132,9 @@ class Connection:
                         await self._hang_up(hangup)
                     except ConnectionError:
                         pass  # the client went away, which is its right
-                    self._tasks.cancel_scope.cancel()
+                    finally:
+                        self._at_end.set()  # what still comes begins nothing any more
+                        self._tasks.cancel_scope.cancel()
         finally:
             if self._timer is not None:
                 self._timer.cancel()

@@ -114,7 +114,7 @@ def identity_of(engine: Engine, config: Config) -> dict[str, str]:
 
 def _fixed(config: Config) -> dict[str, str]:
     """Return the settings that shape what is stored: the base, and the adapter if there is one."""
-    fixed = {"model.dtype": config.model.dtype}
+    fixed: dict[str, str] = {"model.dtype": config.model.dtype}
     if config.training.method == "lora":
         fixed |= {f"training.{key}": str(getattr(config.training, key)) for key in FIXED}
     return fixed
