@@ -1,11 +1,11 @@
-# make setup | run | test | lint | bench
+# make setup | run | test | lint | bench | soak (ten thousand random storms against the rules of supervision)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup run test lint bench clean
+.PHONY: setup run test lint bench soak clean
 
 setup: $(STAMP)
 	@echo "Ready: $(BIN)/stokehold --help"
@@ -37,6 +37,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -P -m benchmarks
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.supervisor.model
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -66,20 +66,24 @@ class VirtualClock(Clock):
         heapq.heappush(self._timers, timer)
         return timer
 
+    async def settle(self) -> None:
+        """Let every task of the event loop run until all of them wait."""
+        await anyio.wait_all_tasks_blocked()
+
     async def stall(self, seconds: float) -> None:
         """Let so many seconds pass at once, as if the program had been stopped: what came due fires late."""
-        await anyio.wait_all_tasks_blocked()
+        await self.settle()
         self._now += seconds
         await self.advance(0)
 
     async def advance(self, seconds: float) -> None:
         """Let so many seconds pass: fire what is due, in order, and let every task run until all wait again."""
         end = self._now + seconds
-        await anyio.wait_all_tasks_blocked()
+        await self.settle()
         while self._timers and self._timers[0].due <= end:
             timer = heapq.heappop(self._timers)
             if timer.callback is not None:
                 self._now = max(self._now, timer.due)
                 timer.callback()
-                await anyio.wait_all_tasks_blocked()
+                await self.settle()
         self._now = end

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor import (
     Backoff,
+    ChildRestarting,
     ChildSpec,
     CoolDown,
     NotRunning,
@@ -373,3 +374,15 @@ async def test_rest_for_one_a_child_that_waited_for_two_is_started_once() -> Non
         started = [event["actor"] for event in log.read(event="started")]
         assert [name for name in started if name != "busy"] == ["b", "c"]
         assert tree.ref("c").cell.incarnation == 3
+
+
+async def test_a_child_whose_group_is_held_up_by_a_sibling_before_it_was_not_renewed() -> None:
+    gate = Gate()
+    children = [ChildSpec("a", lambda: GatedActor(gate)), ChildSpec("b", Counter)]
+    backoff = Backoff(first=1, factor=1, most=1, jitter=0)
+    spec = SupervisorSpec("root", children, strategy="one_for_all", backoff=backoff)
+    async with open_tree(spec, clock=VirtualClock()) as tree:
+        gate.fail_next(OSError("no"))
+        with pytest.raises(ChildRestarting):
+            await tree.supervisor("root").renew_child("b")
+        assert await _statuses(tree) == {"a": "restarting", "b": "waiting"}
