@@ -41,7 +41,7 @@ class Storm:
 def make_storm(chance: random.Random, make: Make, length: int = 40) -> Storm:
     """Make a storm. The model runs along, so that most of it hits something."""
     maker = _Maker(chance, make)
-    storm = Storm(maker.supervisor(depth=1))
+    storm = Storm(maker.group() if maker.narrow else maker.supervisor(depth=1))
     model = Model(storm.spec)
     for _ in range(chance.randint(4, length)):
         op = maker.op(model)
@@ -94,6 +94,18 @@ class _Maker:
     def __init__(self, chance: random.Random, make: Make) -> None:
         self.chance, self.make = chance, make
         self.count = 0
+        self.narrow = chance.random() < 0.4
+        """Crashes and requests in one group, again and again: several restarts are pending at a time."""
+
+    def group(self) -> SupervisorSpec:
+        pick = self.chance.choice
+        children = [
+            ChildSpec(name, self.make(name), on_give_up=pick([None, CoolDown(self.odd(20.0))]))
+            for name in (self.name("w") for _ in range(pick([3, 4])))
+        ]
+        backoff = pick([None, Backoff(first=self.odd(1.0), factor=1, most=4, jitter=0, reset_after=60)])
+        intensity, strategy = pick([1, 2, 4]), pick(["rest_for_one", "rest_for_one", "one_for_all"])
+        return SupervisorSpec("root", children, strategy=strategy, intensity=intensity, period=60.0, backoff=backoff)
 
     def name(self, letter: str) -> str:
         self.count += 1
@@ -157,6 +169,13 @@ class _Maker:
         pick, roll = self.chance.choice, self.chance.randrange(100)
         running = sorted(one.child.spec.id for one in model.workers() if one.phase == "running")
         supervisors = sorted(model.supervisors().values(), key=lambda one: one.spec.id)
+        if self.narrow and roll < 75 and supervisors:
+            if roll < 30 and running:
+                return ("crash", pick(running))
+            if roll < 65:
+                what = pick(["terminate_child", "restart_child"])
+                return (what, "root", pick(sorted(supervisors[0].children)))
+            return ("advance", pick([0.125, 0.5, 1.0]))
         workers = sorted(name for name in model.names if name.startswith("w"))
         if roll < 28 and running:
             return ("crash", pick(running))
