@@ -77,14 +77,17 @@ class Deadlines:
 
     def _look(self) -> None:
         self._timer, self._wakes_at = None, float("-inf")  # an expiry may make calls: no timer before the look is over
-        while self._heap:
-            deadline, _, call = self._heap[0]
-            if call.done:
-                self._settled -= 1
-            elif deadline > self.monotonic():
-                self._wake_at(deadline)
-                return
-            heapq.heappop(self._heap)
-            if not call.done:
-                call.expire()
-        self._wakes_at = float("inf")
+        try:
+            while self._heap:
+                deadline, _, call = self._heap[0]
+                if call.done:
+                    self._settled -= 1
+                elif deadline > self.monotonic():
+                    break
+                heapq.heappop(self._heap)
+                if not call.done:
+                    call.expire()
+        finally:
+            self._wakes_at = float("inf")
+            if self._heap:
+                self._wake_at(self._heap[0][0])
