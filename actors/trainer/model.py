@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actors.trainer.device import accelerator
@@ -132,20 +131,20 @@ def save_model(folder: Path, model: Any, tokenizer: Any, tensors: dict[str, torc
         skeleton = type(model)(copy.deepcopy(model.config)).to(floating)
     if model.can_generate():
         skeleton.generation_config = copy.deepcopy(model.generation_config)
-    with _errors_of_the_system():
+    with _ErrorsOfTheSystem():
         skeleton.save_pretrained(folder, state_dict=tensors)
         tokenizer.save_pretrained(folder)
 
 
-@contextmanager
-def _errors_of_the_system() -> Iterator[None]:
-    """Raise as ``OSError`` what the system said to the libraries in Rust.
+class _ErrorsOfTheSystem:
+    """Raises as ``OSError`` what the system said to the libraries in Rust: a full disk is to be waited for like any.
 
-    safetensors has a class of its own for it and tokenizers none at all, and a full disk is to be waited for like any.
+    safetensors has a class of its own for it; tokenizers raises ``Exception`` itself, and only that is looked at.
     """
-    try:
-        yield
-    except Exception as error:
-        if (told := _OS_ERROR.search(str(error))) is None or isinstance(error, OSError):
-            raise
-        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind in (Exception, SafetensorError) and (told := _OS_ERROR.search(str(error))) is not None:
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -74,11 +75,10 @@ class Puppet(Actor):
 
     async def on_start(self) -> None:
         self._stage.enter(self._name, self.context.incarnation)
-        try:
+        with ExitStack() as failed:
+            failed.callback(self._stage.alive.pop, self._name)
             await self._stage.pass_start(self._name)
-        except BaseException:
-            del self._stage.alive[self._name]
-            raise
+            failed.pop_all()
 
     async def on_stop(self, reason: Reason) -> None:
         try:
