@@ -71,7 +71,7 @@ class AsyncClient:
             NoDaemon: nothing listens any more, and nothing was sent.
         """
         deadline = time.monotonic() + timeout + GRACE
-        connection = self._connection if not self._connection.broken else await self._connected(deadline)
+        connection = await self._connected(deadline)
         id, data = connection.dialogue.request(to, message, timeout)
         try:
             return outcome(await connection.exchange(id, data, deadline), message)
@@ -94,9 +94,7 @@ class AsyncClient:
             Failed: the connection is broken; the next call or cast connects anew.
             NoDaemon: nothing listens any more, and nothing was sent.
         """
-        connection = self._connection
-        if connection.broken:
-            connection = await self._connected(time.monotonic() + self._timeout)
+        connection = await self._connected(time.monotonic() + self._timeout)
         await connection.cast(connection.dialogue.cast(to, message))
 
     @asynccontextmanager
@@ -126,6 +124,8 @@ class AsyncClient:
 
     async def _connected(self, deadline: float) -> AsyncConnection:
         """Return a connection that is not broken, by this time of ``time.monotonic``."""
+        if not self._connection.broken:
+            return self._connection
         with _within(deadline - time.monotonic()):
             async with self._connecting:
                 if self._connection.broken:

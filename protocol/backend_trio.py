@@ -14,7 +14,7 @@ import trio
 
 from protocol.backend import Main, TimerHandle, Waiter, stack_text
 from protocol.boundary import Boundary
-from protocol.receiver import CHUNK, Receiver, Take
+from protocol.receiver import Receiver, Take, read_once
 
 _log = logging.getLogger("supervisor")
 
@@ -106,20 +106,11 @@ class TrioReceiver:
                 await trio.lowlevel.wait_readable(self._socket)
             except trio.ClosedResourceError:
                 return
-            if self._reading and not self._over:
-                self._read()
-
-    def _read(self) -> None:
-        data: bytes | OSError
-        try:
-            data = self._socket.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            data = error
-        if not data or isinstance(data, OSError):
-            self._over = True
-        self._take(data)
+            if not self._reading or self._over or (data := read_once(self._socket)) is None:
+                continue
+            if not data or isinstance(data, OSError):
+                self._over = True
+            self._take(data)
 
 
 class TrioBackend:

@@ -20,6 +20,8 @@ CHUNK = 1 << 16
 PATH_LIMIT = 107
 """Bytes of a Unix socket path that fit into the kernel's ``sun_path``, beside the NUL."""
 
+_HELLO = {"type": "hello", "min": 1, "max": 1, "client": "quick/1.0"}
+
 GRACE = 2.0
 """Seconds that a client waits past its own deadline: so the server's typed failure comes first."""
 
@@ -86,11 +88,10 @@ def ask(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], time
         NoDaemon: nothing listens there.
         Failed: the daemon refused or failed, did not answer in time, or the connection broke.
     """
-    hello = {"type": "hello", "min": 1, "max": 1, "client": "quick/1.0"}
     # Unique among all that this server remembers: a repeated id would be answered from memory.
     request = {"type": "request", "id": "q" + os.urandom(12).hex(), "to": to, "timeout": timeout, "body": body}
     with _Conversation(socket_path, to, timeout) as sock:
-        sock.sendall(f"{json.dumps(hello)}\n{json.dumps(request)}\n".encode())
+        sock.sendall(f"{json.dumps(_HELLO)}\n{json.dumps(request)}\n".encode())
         for line in _lines(sock):
             frame = json.loads(line)
             if frame["type"] == "reply":
@@ -130,9 +131,8 @@ def tell(socket_path: str | os.PathLike[str], to: str, body: dict[str, Any], tim
         NoDaemon: nothing listens there.
         Failed: the daemon refused it, is silent, or the connection broke.
     """
-    hello = {"type": "hello", "min": 1, "max": 1, "client": "quick/1.0"}
     with _Conversation(socket_path, to, timeout) as sock:
-        sock.sendall(f"{json.dumps(hello)}\n{json.dumps({'type': 'cast', 'to': to, 'body': body})}\n".encode())
+        sock.sendall(f"{json.dumps(_HELLO)}\n{json.dumps({'type': 'cast', 'to': to, 'body': body})}\n".encode())
         sock.shutdown(_socket.SHUT_WR)  # whatever was wrong with it is said before the server hangs up, too
         welcomed = False
         for line in _lines(sock):

@@ -18,6 +18,16 @@ Take = Callable[[bytes | OSError], None]
 """Called with each piece that has come: nothing at the end of the stream, an error in its place. It must not raise."""
 
 
+def read_once(sock: socket.socket) -> bytes | OSError | None:
+    """Return what is to be handed on now; None if nothing has come."""
+    try:
+        return sock.recv(CHUNK)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        return error
+
+
 class Receiver(Protocol):
     """The only reader of one non-blocking socket. Idle until :meth:`resume`."""
 
@@ -56,13 +66,9 @@ class AsyncioReceiver:
         self.pause()
 
     def _on_readable(self) -> None:
-        data: bytes | OSError
-        try:
-            data = self._socket.recv(CHUNK)
-        except BlockingIOError:
+        data = read_once(self._socket)
+        if data is None:
             return
-        except OSError as error:
-            data = error
         if not data or isinstance(data, OSError):
             self.close()
         self._take(data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.backend import TimerHandle
 from protocol.deadlines import Deadlines
 from supervisor.clock import Clock
 
@@ -16,46 +15,41 @@ from supervisor.clock import Clock
 class Alarm:
     """One of the times. Made by :meth:`Alarms.at`."""
 
-    __slots__ = ("_alarms", "_callback", "_timer", "deadline", "done")
+    __slots__ = ("_callback", "_deadlines", "deadline", "done")
 
-    def __init__(self, alarms: Alarms, deadline: float, callback: Callable[[], None]) -> None:
+    def __init__(self, deadlines: Deadlines, deadline: float, callback: Callable[[], None]) -> None:
         self.deadline = deadline
         self.done = False
         """Whether its time has come, or it was cancelled."""
-        self._alarms = alarms
+        self._deadlines = deadlines
         self._callback: Callable[[], None] | None = callback
-        self._timer: TimerHandle | None = None
 
     def expire(self) -> None:
         """The time has come."""
         callback, self._callback = self._callback, None
         self.done = True
         if callback is not None:
-            # By a timer of its own after all: a callback that fails must not take the others with it.
-            self._timer = self._alarms.clock.call_later(0.0, callback)
+            callback()
 
     def cancel(self) -> None:
         """Do not call back any more. Harmless twice, or afterwards."""
-        if self._timer is not None:
-            self._timer.cancel()
-        elif not self.done:
+        if not self.done:
             self.done = True
             self._callback = None  # it lies on the heap for a while, and should not keep the dead
-            self._alarms.deadlines.settled()
+            self._deadlines.settled()
 
 
 class Alarms:
     """Calls back at times of the tree's clock. What a callback raises is only logged."""
 
-    __slots__ = ("clock", "deadlines")
+    __slots__ = ("deadlines",)
 
     def __init__(self, clock: Clock) -> None:
-        self.clock = clock
         self.deadlines = Deadlines(clock.monotonic, clock.call_later)
 
     def at(self, moment: float, callback: Callable[[], None]) -> Alarm:
         """Call back at this time on the monotonic clock, or at once if it has passed."""
-        alarm = Alarm(self, moment, callback)
+        alarm = Alarm(self.deadlines, moment, callback)
         self.deadlines.add(alarm)
         return alarm
 

@@ -18,10 +18,10 @@ from supervisor.monitor import Resume, Suspend, Trace
 from supervisor.reasons import Crash, StartFailed
 from supervisor.record import Status
 from supervisor.reply import Pending
-from supervisor.reports import describe
 from supervisor.requests import SupervisorRef
 from supervisor.spec import SupervisorSpec
 from supervisor.tracing import PREFIX, topic_of
+from supervisor.view import node_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,19 +45,19 @@ class Introspection:
         """
         child = self._known(name)
         cell, reason, life = child.cell, child.last_reason, child.incarnation
-        up = None if child.started_at is None else self._runtime.clock.monotonic() - child.started_at
+        node = node_of(child, self._runtime)
         return ActorState(
             name=name,
-            kind="supervisor" if isinstance(child.spec, SupervisorSpec) else "worker",
-            status=str(child.shown_status),
+            kind=node.kind,
+            status=node.status,
             supervisor=child.supervisor_id or None,
             incarnation=cell.incarnation,
-            pid=None if life is None else life.pid,
-            restarts=child.restarts,
-            uptime_s=up,
-            last_exit=None if reason is None else describe(reason),
+            pid=node.pid,
+            restarts=node.restarts,
+            uptime_s=node.uptime_s,
+            last_exit=node.last_exit,
             traceback=(reason.traceback or None) if isinstance(reason, Crash | StartFailed) else None,
-            mailbox=len(cell.queue),
+            mailbox=node.mailbox,
             bound=cell.bound,
             waiting=dict(Counter(_kind(letter) for letter in cell.queue)),
             last_message=None if life is None else life.last_message,

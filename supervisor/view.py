@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from protocol.messages.system import TreeNode
-from supervisor.record import ChildRecord
 from supervisor.reports import describe
-from supervisor.runtime import TreeRuntime
 from supervisor.spec import SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervisor.record import ChildRecord
+    from supervisor.runtime import TreeRuntime
 
 
 def node_of(child: ChildRecord, runtime: TreeRuntime) -> TreeNode:
