@@ -21,7 +21,7 @@ from protocol.messages.system import GetActor, GetTree, RestartActor, ResumeActo
 from protocol.wire import Code
 from supervisor import ChildSpec, SupervisorSpec, Tree, open_tree
 from supervisor.control import ControlSocket
-from supervisor.testing import settle
+from supervisor.testing import eventually, settle
 from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put, Refuse
 from tests.supervisor.process_actors import Add, Note
 from tests.supervisor.processes import process_child
@@ -89,9 +89,7 @@ async def test_what_cannot_be_done_is_refused_in_words(socket: Path) -> None:
 async def test_an_order_may_be_cast(socket: Path) -> None:
     async with tree_at(socket) as tree, connect(socket) as client:
         await client.cast("ControlSocket", SuspendActor("a"))
-        with anyio.fail_after(5):
-            while tree.introspection.state("a").status != "suspended":
-                await anyio.sleep(0.005)
+        await eventually(lambda: tree.introspection.state("a").status == "suspended", 5)
 
 
 async def test_a_trace_ends_with_its_connection(socket: Path) -> None:
@@ -101,18 +99,15 @@ async def test_a_trace_ends_with_its_connection(socket: Path) -> None:
             event = await anext(events)
             assert isinstance(event, TailEvent)
             assert (event.topic, event.data["message"]) == ("trace/a", "Put")
-        with anyio.fail_after(5):
-            while tree.stream.is_wanted("trace/a"):
-                await anyio.sleep(0.005)
+        await eventually(lambda: not tree.stream.is_wanted("trace/a"), 5)
 
 
 async def test_the_socket_restarts_itself_on_request(socket: Path) -> None:
     async with tree_at(socket) as tree:
         async with connect(socket) as client:
             assert await code_of(client, RestartActor("ControlSocket")) in (Code.CONNECTION_LOST, Code.RESTARTING)
-        with anyio.fail_after(5):
-            while tree.introspection.state("ControlSocket").incarnation != 2 or not socket.exists():
-                await anyio.sleep(0.005)
+        state = tree.introspection.state
+        await eventually(lambda: state("ControlSocket").incarnation == 2 and socket.exists(), 5)
         async with connect(socket) as client:
             await client.call("ControlSocket", GetTree())
 
@@ -144,9 +139,7 @@ async def test_state_suspend_resume_and_restart_by_hand(socket: Path) -> None:
             assert done.returncode == 0, done.stderr
             assert (json.loads(done.stdout)["incarnation"], tree.introspection.state(name).restarts) == (2, 1)
         tree.ref("a").cast(Fail("by the test"))
-        with anyio.fail_after(5):
-            while tree.introspection.state("a").incarnation != 3:
-                await anyio.sleep(0.005)
+        await eventually(lambda: tree.introspection.state("a").incarnation == 3, 5)
         shown_text = (await cli(socket, "actor", "state", "a")).stdout
         assert "last exit     crash: ValueError: by the test" in shown_text
         assert "raise ValueError(message.text)" in shown_text
