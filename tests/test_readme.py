@@ -106,7 +106,11 @@ class Reader:
             assert process.poll() is None, f"{command} did not go on:\n{output.read_text()}"
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(30)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+                process.wait()
 
     def _give_it_a_long_file(self) -> None:
         aside = self.folder / "long.jsonl"
