@@ -21,12 +21,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach what the tests start. A shell has a run in its background ignore it, and that is inherited."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests that start daemons first: they are the longest, and no worker should be left alone with one."""
     items.sort(key=lambda item: "system" not in item.path.parts)
