@@ -141,6 +141,7 @@ class Connection:
             self._last_words()
             self._receiver.close()
             self._writer.close()
+            anyio.notify_closing(self._socket)  # the next socket of this number is another client's
             self._socket.close()
             for events in self._subscriptions:
                 events.close()
@@ -178,6 +179,8 @@ class Connection:
             fault = Hangup(Code.BAD_FRAME, str(error))
         for payload in payloads:
             self._take(payload)
+        if self._outbox.overfull:
+            self.scope.cancel()
         if fault:
             raise fault
         if self._outbox.crowded:
@@ -323,6 +326,8 @@ class Connection:
                 self._outbox.missed(events.lagged - lagged, feed)
                 lagged = events.lagged
             self._outbox.offer(event, feed)
+            if self._outbox.overfull:
+                self.scope.cancel()
 
     def _error(self, code: str, message: str, id: str | None) -> None:
         self._outbox.put(ErrorFrame(code=code, message=message, id=id))

@@ -18,7 +18,10 @@ CROWDED: Final = 256
 """Unwritten messages above which nothing more is read from this client: it must take its answers first."""
 
 OVERFULL: Final = 2 * 64 << 20
-"""Bytes above which the client is given up."""
+"""Bytes above which the client is given up, and nothing more is put together for it."""
+
+FEED: Final = 1 << 20
+"""Bytes of unread events above which a subscription takes no further one: only their number is bounded otherwise."""
 
 UNSPEAKABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 """What encoding raises: of half a character (a file's name that is not UTF-8), a huge number, a foreign type."""
@@ -32,6 +35,11 @@ class Feed:
     bound: int
     waiting: int = 0
     missed: int = 0
+    bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.waiting >= self.bound or self.bytes > FEED
 
 
 class Outbox:
@@ -51,21 +59,25 @@ class Outbox:
 
     def put(self, frame: ServerFrame, feed: Feed | None = None) -> None:
         """Add a message at the end. One that cannot be said in this encoding is replaced by one that tells so."""
+        if self.overfull:
+            return
         try:
             data = encode(frame, self.encoding)
         except UNSPEAKABLE as error:
             data = encode(_instead(frame, error), self.encoding)
         self._entries.append((data, feed))
         self._bytes += len(data)
-        self.overfull |= self._bytes > OVERFULL
+        self.overfull = self._bytes > OVERFULL
+        if feed is not None:
+            feed.waiting += 1
+            feed.bytes += len(data)
         self._filled()
 
     def offer(self, event: TailEvent, feed: Feed) -> None:
         """Add an event, or count it as missed while the subscription's bound is reached."""
-        if feed.waiting >= feed.bound:
+        if feed.full:
             feed.missed += 1
             return
-        feed.waiting += 1
         self.put(EventFrame(id=feed.id, topic=event.topic, at=event.at, data=event.data), feed)
 
     def missed(self, count: int, feed: Feed) -> None:
@@ -82,14 +94,14 @@ class Outbox:
             self._bytes -= len(entry)
             if feed is not None:
                 feed.waiting -= 1
+                feed.bytes -= len(entry)
                 self._tell_missed(feed)
         return bytes(data)
 
     def _tell_missed(self, feed: Feed) -> None:
         """Say how many events are missing at this place, as soon as there is room for it."""
-        if feed.missed and feed.waiting < feed.bound:
+        if feed.missed and not feed.full:
             missed, feed.missed = feed.missed, 0
-            feed.waiting += 1
             self.put(LaggedFrame(id=feed.id, missed=missed), feed)
 
 

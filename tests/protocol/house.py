@@ -44,11 +44,17 @@ class GetOdd(Request[str], frozen=True):
     """Answered with something that cannot be encoded."""
 
 
+class GetMuch(Request[str], frozen=True):
+    """A small question with an answer of this many bytes."""
+
+    size: int
+
+
 class Note(Message, frozen=True):
     text: str
 
 
-Said = Echo | Hold | Refuse | GetWhen | GetOdd | Note
+Said = Echo | Hold | Refuse | GetWhen | GetOdd | GetMuch | Note
 
 WHEN = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 
@@ -107,6 +113,8 @@ class House:
                 answer.reply(WHEN)
             case GetOdd():
                 answer.reply(object())
+            case GetMuch(size):
+                answer.reply("x" * size)
         return lambda: None
 
     def cast(self, to: str, body: Body, peer: Peer) -> None:
@@ -142,17 +150,22 @@ async def serving(path: Path, house: House, traffic: Traffic | None = None, **li
 class Raw:
     """A bare connection, to say what no client of ours would."""
 
-    def __init__(self, path: Path, encoding: Encoding = "json") -> None:
+    def __init__(self, path: Path, encoding: Encoding = "json", *, connected: bool = True) -> None:
         self.encoding: Encoding = encoding
+        self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.setblocking(False)
+        self._decoder: Decoder = decoder_for(encoding, 64 << 20)
+        self._got: deque[bytes] = deque()
+        if connected:
+            self.connect()
+
+    def connect(self) -> None:
         try:
-            self.socket.connect(str(path))
+            self.socket.connect(str(self.path))
         except OSError:
             self.socket.close()
             raise
-        self._decoder: Decoder = decoder_for(encoding, 64 << 20)
-        self._got: deque[bytes] = deque()
 
     async def __aenter__(self) -> Raw:
         return self
