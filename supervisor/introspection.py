@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.record import ChildRecord
     from supervisor.runtime import TreeRuntime
     from supervisor.stream import Subscription
+    from supervisor.tally import Figures
 
 
 class Introspection:
@@ -111,6 +112,17 @@ class Introspection:
         """
         self.require_actor(name)
         return self._runtime.stream.subscribe([topic_of(name)], bound)
+
+    def figures(self) -> list[Figures]:
+        """Return what metrics are made of: what each actor and supervisor has done and does. Nobody is asked.
+
+        Those that were started at run time under one supervisor are counted together, as ``SUPERVISOR/*``.
+        """
+        return self._runtime.tally.figures(self._runtime.children.values(), self._runtime.clock.monotonic())
+
+    def dead_letters(self) -> dict[str, int]:
+        """Return how many messages nobody handled, by reason."""
+        return dict(self._runtime.registry.dead_letters)
 
     # -- told by the tree
 

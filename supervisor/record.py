@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from supervisor.alarms import Alarm
     from supervisor.incarnation import Incarnation
     from supervisor.runtime import TreeRuntime
+    from supervisor.tally import Series
 
 
 class Status(StrEnum):
@@ -58,6 +59,7 @@ class ChildRecord:
         "resume",
         "retried",
         "runtime",
+        "series",
         "spec",
         "started",
         "started_at",
@@ -66,10 +68,14 @@ class ChildRecord:
         "told",
     )
 
-    def __init__(self, spec: ChildSpec | SupervisorSpec, supervisor_id: str, runtime: TreeRuntime) -> None:
+    def __init__(
+        self, spec: ChildSpec | SupervisorSpec, supervisor_id: str, runtime: TreeRuntime, series: Series
+    ) -> None:
         self.spec = spec
         self.supervisor_id = supervisor_id
         self.runtime = runtime
+        self.series = series
+        """Where its ends and restarts are counted."""
         # All names below as well, from now on: what is said to an actor before its supervisor comes to it waits for it.
         for name in names_in(spec):
             cell = runtime.registry.declare(name)
@@ -169,6 +175,7 @@ class ChildRecord:
             self.started_at = self.runtime.clock.monotonic()
             if self.retried and self.last_reason is not None:
                 self.restarts += 1
+                self.series.restarts += 1
             if self.fate == "own":
                 self.status = Status.RUNNING
                 if isinstance(self.spec, ChildSpec):
@@ -198,6 +205,7 @@ class ChildRecord:
             self.overdue = None
         self.incarnation = self.told = None
         self.exit = self.last_reason = reason
+        self.series.ended(reason)
         if self.started_at is not None:
             self.ran_for = self.runtime.clock.monotonic() - self.started_at
             self.started_at = None

@@ -17,6 +17,7 @@ from supervisor.reasons import Reason
 from supervisor.registry import Registry
 from supervisor.spec import names_in
 from supervisor.stream import EventStream, Subscription
+from supervisor.tally import Tally
 
 if TYPE_CHECKING:
     from protocol.messages.system import TreeNode
@@ -34,6 +35,7 @@ class TreeRuntime:
         self.stream = stream
         self.alarms = Alarms(clock)
         self.registry = Registry(clock, backend)
+        self.tally = Tally()
         self.introspection = Introspection(self)
         stream.on_interest = self.introspection.interest
         self.children: dict[str, ChildRecord] = {}

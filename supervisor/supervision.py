@@ -173,7 +173,10 @@ class Supervisor(Steps):
 
     def add(self, spec: ChildSpec | SupervisorSpec) -> ChildRecord:
         """Remember a new child, last in order."""
-        child = ChildRecord(spec, self.spec.id, self.runtime)
+        is_supervisor, specified = isinstance(spec, SupervisorSpec), self._own.get(spec.id) is spec
+        above = self.runtime.children[self.spec.id].series
+        series = self.runtime.tally.below(above, spec.id, is_supervisor=is_supervisor, specified=specified)
+        child = ChildRecord(spec, self.spec.id, self.runtime, series)
         self.children[spec.id] = self.runtime.children[spec.id] = child
         return child
 

@@ -43,11 +43,11 @@ class Tree:
         self.stream = EventStream(clock)
         """What happens in the tree, by topic."""
         self._runtime = TreeRuntime(clock, current_backend(), self.stream)
-        self._record = ChildRecord(spec, "", self._runtime)
+        self._record = ChildRecord(spec, "", self._runtime, self._runtime.tally.root(spec.id))
+        self._runtime.children[spec.id] = self._record
         self._root = Supervisor(spec, 1, self, self._runtime)
         self._record.cell.incarnation = 1
         self._record.begin(self._root, retried=False)
-        self._runtime.children[spec.id] = self._record
         self._runtime.view = self.view
         self._runtime.on_shutdown_request = self.request_shutdown
         self._exit_code: int | None = None
