@@ -15,8 +15,8 @@ from anyio import to_thread
 from actors.board import Board
 from actors.settings_store import ConfigStore
 from actors.status import TRAINER, Surroundings, status
-from protocol.connection import Limits
 from protocol.home import Home
+from protocol.limits import Limits
 from protocol.messages.common import Message
 from protocol.messages.public import PUBLIC
 from protocol.messages.system import GetStatus, ModelStatus, ShowConfig, ShownConfig, State, Status

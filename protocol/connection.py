@@ -6,7 +6,6 @@ import math
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import anyio
 import anyio.abc
@@ -16,6 +15,8 @@ from protocol.backend import TimerHandle, current_backend
 from protocol.boundary import Boundary
 from protocol.framing import Decoder, FrameError, decoder_for, detect
 from protocol.handler import Body, Events, Handler, Peer, Refusal
+from protocol.handover import hand_over
+from protocol.limits import Limits
 from protocol.listening import hung_up
 from protocol.outbox import Feed, Outbox
 from protocol.wire import (
@@ -26,6 +27,7 @@ from protocol.wire import (
     Codec,
     ErrorFrame,
     HelloFrame,
+    JoinFrame,
     MalformedMessage,
     ReplyFrame,
     RequestFrame,
@@ -39,26 +41,6 @@ LINGER = 1.0
 
 HALF_CLOSED_CHECK = 0.05
 """Seconds between two looks at a client that is done with writing: the kernel has no event for its final close."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may cost. Times in seconds, sizes in bytes."""
-
-    max_frame: int = 1 << 20
-    max_connections: int = 1024
-    hello_within: float = 5.0
-    frame_within: float = 10.0
-    """From the first byte of a message to its last."""
-    write_within: float = 5.0
-    """A client that takes not one byte for so long is given up."""
-    retry_within: float = 30.0
-    """How long a request whose client has gone goes on, so that the same request sent again finds its answer."""
-    in_flight: int = 128
-    """Requests under way on one connection; one more is answered ``busy``."""
-    subscriptions: int = 16
-    events: int = 256
-    """Unread events of one subscription; what comes then is dropped and counted."""
 
 
 class Hangup(Exception):
@@ -110,6 +92,8 @@ class Connection:
         self._open: dict[Asked, int] = {}
         self._in_flight = 0
         self._subscriptions: list[Events] = []
+        self._join: JoinFrame | None = None
+        """Said, and not answered before it is sure that nothing has come after it."""
 
     @property
     def abandoned(self) -> list[Asked]:
@@ -179,6 +163,8 @@ class Connection:
             fault = Hangup(Code.BAD_FRAME, str(error))
         for payload in payloads:
             self._take(payload)
+        if self._join is not None:
+            self._hand_over(self._join, more=fault is not None or self._decoder.partial)
         if self._outbox.overfull:
             self.scope.cancel()
         if fault:
@@ -225,6 +211,8 @@ class Connection:
     def _take(self, payload: bytes) -> None:
         codec = self._codec
         assert codec is not None
+        if self._join is not None:
+            self._hand_over(self._join, more=True)
         try:
             frame = codec.from_client(payload)
         except MalformedMessage as error:
@@ -240,6 +228,8 @@ class Connection:
             self._cast(frame, codec)
         elif isinstance(frame, SubscribeFrame):
             self._subscribe(frame, codec)
+        elif isinstance(frame, JoinFrame):
+            self._join = frame
         else:
             self._error(Code.BAD_MESSAGE, "hello was said already", None)
 
@@ -317,6 +307,23 @@ class Connection:
         self._outbox.put(ReplyFrame(id=frame.id, body=codec.body(None)))
         assert self._tasks is not None  # it is only read while run() is under way
         self._tasks.start_soon(self._pump, events, Feed(frame.id, self._limits.events))
+
+    def _hand_over(self, join: JoinFrame, *, more: bool) -> None:
+        """Let the handler have the socket, if it takes it; then nothing is read or written here any more."""
+        assert self._codec is not None
+        self._join = None
+        self._writer.now()
+        alone = not (more or self._in_flight or self._subscriptions or self._writer.blocked)
+        try:
+            give = hand_over(join, self._codec.encoding, self._socket, self._handler, self._peer, alone=alone)
+        except Refusal as error:
+            self._error(error.code, str(error), join.id)
+            return
+        self._outbox.put(ReplyFrame(id=join.id, body=self._codec.body(None)))
+        self._receiver.close()
+        self._writer.close()
+        self._at_end.set()
+        give()
 
     async def _pump(self, events: Events, feed: Feed) -> None:
         """Take events as fast as they come: whoever publishes them never waits for this client."""

@@ -21,6 +21,7 @@ from protocol.wire import (
     ErrorFrame,
     EventFrame,
     HelloFrame,
+    JoinFrame,
     LaggedFrame,
     MalformedMessage,
     ReplyFrame,
@@ -67,6 +68,10 @@ class Dialogue:
         """Return the id of a new subscription, and its bytes."""
         id = self._id()
         return id, encode_frame(SubscribeFrame(id=id, topics=list(topics)))
+
+    def join(self, name: str) -> bytes:
+        """Return the bytes of a request to serve this name."""
+        return encode_frame(JoinFrame(id=self._id(), name=name))
 
     def feed(self, data: bytes) -> list[ServerFrame]:
         """Take what was received and return the complete frames in it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,3 +94,13 @@ class Handler(Protocol):
 
     def subscribe(self, topics: Sequence[str]) -> Events:
         """Begin to collect the events of these topics. Raises Refusal (``unknown_topic``)."""
+
+    def join(self, name: str, peer: Peer) -> Callable[[socket.socket], None]:
+        """Let a process in that wants to serve this name.
+
+        What is returned is called at once, with the socket: non-blocking, nothing of it read or left to be written, and
+        its own from then on.
+
+        Raises:
+            Refusal: ``unknown_actor``, ``not_joinable``, ``taken``, or why the place is closed at present.
+        """

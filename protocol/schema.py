@@ -23,6 +23,7 @@ from protocol.wire import (
     EventFrame,
     Frame,
     HelloFrame,
+    JoinFrame,
     LaggedFrame,
     ReplyFrame,
     RequestFrame,
@@ -31,7 +32,7 @@ from protocol.wire import (
 )
 
 PLAIN: tuple[type[Frame], ...] = (
-    HelloFrame, SubscribeFrame, WelcomeFrame, ReplyFrame, ErrorFrame, EventFrame, LaggedFrame,
+    HelloFrame, SubscribeFrame, JoinFrame, WelcomeFrame, ReplyFrame, ErrorFrame, EventFrame, LaggedFrame,
 )  # fmt: skip
 """Envelopes that carry no message to an actor."""
 

@@ -20,8 +20,9 @@ import anyio
 import anyio.abc
 
 from protocol.answers import Answers, Asked
-from protocol.connection import Connection, Limits
+from protocol.connection import Connection
 from protocol.handler import Handler
+from protocol.limits import Limits
 from protocol.listening import Listening, listening, may_command, peer_of
 from protocol.wire import VERSION, WelcomeFrame
 

@@ -57,6 +57,10 @@ class Code:
     UNKNOWN_ACTOR: Final = "unknown_actor"
     """No actor bears this name."""
     UNKNOWN_TOPIC: Final = "unknown_topic"
+    NOT_JOINABLE: Final = "not_joinable"
+    """This name is served by the tree itself."""
+    TAKEN: Final = "taken"
+    """Another process serves this name."""
     REPLY_TOO_LARGE: Final = "reply_too_large"
     """It was done, but the answer is over the limit of one message."""
     # The actor: the outcomes of a call (gen_server:call/3 exits).
@@ -130,6 +134,17 @@ class CastFrame(Frame, frozen=True, tag="cast"):
     body: msgspec.Raw
 
 
+class JoinFrame(Frame, frozen=True, tag="join"):
+    """Serve this name from now on. The last thing said here, until it is answered, and on msgpack connections only.
+
+    After a reply (null) the connection is a link: what it carries then is not of this schema, but what the library says
+    to its own process children. After an error it goes on as before.
+    """
+
+    id: Id
+    name: ActorName
+
+
 class SubscribeFrame(Frame, frozen=True, tag="subscribe"):
     """Receive the events of these topics from now on. Acknowledged by a reply with an empty body (null)."""
 
@@ -181,7 +196,7 @@ class LaggedFrame(Frame, frozen=True, tag="lagged"):
     missed: int
 
 
-ClientFrame = HelloFrame | RequestFrame | CastFrame | SubscribeFrame
+ClientFrame = HelloFrame | RequestFrame | CastFrame | SubscribeFrame | JoinFrame
 ServerFrame = WelcomeFrame | ReplyFrame | ErrorFrame | EventFrame | LaggedFrame
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 import anyio
 
-from protocol.connection import Limits
+from protocol.limits import Limits
 from protocol.messages.common import Done, Message
 from protocol.messages.public import INTROSPECTION
 from protocol.messages.system import (

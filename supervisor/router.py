@@ -6,6 +6,7 @@ token, dies, or the deadline passes.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from operator import or_
@@ -84,6 +85,10 @@ class Router:
                 known = ", ".join([*sorted(self._topics), f"{PREFIX}ACTOR"])
                 raise Refusal(Code.UNKNOWN_TOPIC, f"no topic {topic}; there are: {known}")
         return self._context.subscribe(topics)
+
+    def join(self, name: str, peer: Peer) -> Callable[[socket.socket], None]:
+        """Let a guest in; see :meth:`protocol.handler.Handler.join`."""
+        raise Refusal(Code.NOT_JOINABLE, f"{name} cannot be joined: this tree declares no place for a guest")
 
     def _decode(self, to: str, body: Body) -> Message:
         if to not in self._unions:

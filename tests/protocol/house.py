@@ -95,6 +95,7 @@ class House:
         self.peers: set[Peer] = set()
         self.timeouts: list[float] = []
         self.streams: list[Stream] = []
+        self.joined: list[socket.socket] = []
 
     def request(self, to: str, body: Body, timeout: float, answer: Answer, peer: Peer) -> Callable[[], None]:
         message = self._decode(to, body)
@@ -127,6 +128,12 @@ class House:
             raise Refusal(Code.UNKNOWN_TOPIC, "there is no topic nothing")
         self.streams.append(Stream())
         return self.streams[-1]
+
+    def join(self, name: str, peer: Peer) -> Callable[[socket.socket], None]:
+        if name != "Guest":
+            raise Refusal(Code.NOT_JOINABLE, f"{name} is served here")
+        self.peers.add(peer)
+        return self.joined.append
 
     def publish(self, number: int, padding: str = "") -> None:
         for stream in self.streams:
