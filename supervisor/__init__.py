@@ -11,6 +11,7 @@ from supervisor.backoff import Backoff
 from supervisor.clock import Clock, SystemClock
 from supervisor.context import Context, Timer
 from supervisor.durable import Disk, Space
+from supervisor.dynamic import dynamic_supervisor
 from supervisor.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -106,6 +107,7 @@ __all__ = [
     "TooManyChildren",
     "Tree",
     "TreeStartFailed",
+    "dynamic_supervisor",
     "on",
     "on_batch",
     "on_deferred",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supervisor.backoff import Backoff
 from supervisor.spec import Escalate, OnGiveUp, RestartType, SupervisorSpec
 
 
@@ -10,17 +11,26 @@ def dynamic_supervisor(
     *,
     intensity: int = 3,
     period: float = 5.0,
+    backoff: Backoff | None = None,
     max_children: int | None = None,
     restart: RestartType = "permanent",
     on_give_up: OnGiveUp = Escalate(),  # noqa: B008  (frozen and empty)
 ) -> SupervisorSpec:
     """Specify a supervisor without children of its own (Elixir's ``DynamicSupervisor``).
 
-    Children are started with ``SupervisorRef.start_child``. They do not depend on each other, so the strategy is
-    one_for_one; give them ``restart="temporary"`` and each is forgotten when it ends. When the supervisor itself is
-    restarted it begins empty, as in OTP. At most ``max_children`` are known at any time, also those that are being
-    restarted or that have stopped; ``None``: any number.
+    Children are started with ``SupervisorRef.start_child``, or ``start_numbered`` where the id does not matter. They do
+    not depend on each other: each is restarted alone, and when the supervisor stops all are asked at once, which takes
+    as long as the slowest of them. Give them ``restart="temporary"`` and each is forgotten when it ends. When the
+    supervisor itself is restarted it begins empty, as in OTP. At most ``max_children`` are known at any time, also
+    those that are being restarted or that have stopped; ``None``: any number.
     """
     return SupervisorSpec(
-        id, intensity=intensity, period=period, restart=restart, on_give_up=on_give_up, max_children=max_children
+        id,
+        intensity=intensity,
+        period=period,
+        backoff=backoff,
+        restart=restart,
+        on_give_up=on_give_up,
+        max_children=max_children,
+        dynamic=True,
     )

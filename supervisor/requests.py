@@ -7,9 +7,10 @@ another; counts and lists are answered at once, whatever the supervisor is doing
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from supervisor.ending import WAITS_FOR_ASKER
 from supervisor.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -27,7 +28,7 @@ from supervisor.reasons import Killed, Shutdown
 from supervisor.record import ChildRecord, Status
 from supervisor.ref import Ref
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
-from supervisor.steps import TERMINATED, WAITS_FOR_ASKER
+from supervisor.steps import TERMINATED
 
 if TYPE_CHECKING:
     from supervisor.runtime import TreeRuntime
@@ -119,6 +120,13 @@ class SupervisorRef:
         await self._ask(lambda supervisor: _start_child(supervisor, spec))
         return Ref(self._runtime.cell(spec.id))
 
+    async def start_numbered(self, spec: ChildSpec) -> Ref:
+        """Start a new child as :meth:`start_child` does, with a number behind the id that no child of this tree had.
+
+        So the ref of one that has ended is never that of another, and many may be started of one specification.
+        """
+        return await self.start_child(replace(spec, id=self._runtime.fresh_id(spec.id)))
+
     async def terminate_child(self, id: str) -> None:
         """Stop a child and leave it stopped; one that is being restarted is not. A temporary one is forgotten.
 
@@ -128,7 +136,7 @@ class SupervisorRef:
         """
         supervisor = self._running()
         child = supervisor.children.get(id)
-        if child is not None and child is supervisor.busy_with:
+        if child is not None and child in supervisor.busy:
             child.aborted = True  # a start in progress is given up; an end in progress goes on
             supervisor.wake()
         await self._ask(lambda supervisor: _terminate_child(supervisor, id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ class TreeRuntime:
         """When the whole stop must be over, on the monotonic clock; ``None`` while nobody set it."""
         self.chance = random.Random()  # jitter, not secrets
         self.on_shutdown_request: Callable[[str, int], None] = lambda reason, code: None
+        self._numbers = itertools.count(1)
         self.view: Callable[[], TreeNode]
 
     def shorten_deadline(self, seconds: float) -> None:
@@ -74,6 +76,10 @@ class TreeRuntime:
             if for_good:
                 for name in names_in(child.spec):
                     self.registry.forget(name)
+
+    def fresh_id(self, id: str) -> str:
+        """Return the id with a number behind it that no child of this tree has or had by this way."""
+        return next(name for number in self._numbers if not self.is_taken(name := f"{id}.{number}"))
 
     def is_taken(self, name: str) -> bool:
         """Whether a child of this name exists, also one whose supervisor does not run at the moment, or is stuck."""

@@ -114,7 +114,8 @@ class SupervisorSpec:
     At most ``intensity`` restarts in any ``period`` seconds; one more and it gives up (``on_give_up``). ``backoff``:
     delays between restarts, ``None`` for none. ``auto_shutdown``: whether the ends of significant children end it.
     ``max_children``: how many it may have, whatever they are doing, ``None`` for any. ``restart`` and ``significant``
-    are for its own supervisor.
+    are for its own supervisor. ``dynamic``: no child depends on another; all are started at run time, and when it
+    stops they end all at once, not in reverse order (OTP's ``simple_one_for_one``).
     """
 
     id: str
@@ -128,6 +129,7 @@ class SupervisorSpec:
     significant: bool = False
     on_give_up: OnGiveUp = Escalate()
     max_children: int | None = None
+    dynamic: bool = False
 
     def __post_init__(self) -> None:
         where = _check_common(self.id, self.restart, self.on_give_up, what="supervisor")
@@ -140,7 +142,13 @@ class SupervisorSpec:
         if self.significant and self.restart == "permanent":
             raise SpecError(f"{where}: a permanent child cannot be significant, since it never ends by itself")
         self._check_backoff(where)
+        if self.dynamic and self.strategy != "one_for_one":
+            raise SpecError(f"{where}: dynamic children do not depend on each other, so the strategy is one_for_one")
+        if self.dynamic and self.auto_shutdown != "never":
+            raise SpecError(f"{where}: dynamic children cannot be significant, so auto_shutdown is 'never'")
         object.__setattr__(self, "children", tuple(self.children))  # checked once, so it must not change afterwards
+        if self.dynamic and self.children:
+            raise SpecError(f"{where}: dynamic children are started at run time, and there are {len(self.children)}")
         if self.max_children is not None and len(self.children) > self.max_children:
             raise SpecError(f"{where}: max_children is {self.max_children}, and there are {len(self.children)}")
         seen = {self.id}

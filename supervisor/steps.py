@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from supervisor.ending import Ending
 from supervisor.incarnation import Incarnation, maker_of, release
-from supervisor.limits import kill_grace, start_limit, stop_limit
-from supervisor.reasons import Killed, Reason, Shutdown, StartFailed
+from supervisor.limits import start_limit
+from supervisor.reasons import Reason, Shutdown, StartFailed
 from supervisor.record import ChildRecord, Fate
-from supervisor.reports import report_lifecycle
 from supervisor.spec import SupervisorSpec
 
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
 
 
 TERMINATED = "terminated on request"
-WAITS_FOR_ASKER = "waits for the very actor that asks"
 
 
 class Steps:
@@ -33,19 +35,19 @@ class Steps:
         """Set once the supervisor has to stop; every wait for a start then ends at once."""
         self.hurry = False
         """Set once it was killed: children are not asked any more."""
-        self.busy_with: ChildRecord | None = None
-        """The child whose start or end is being waited for."""
+        self.busy: set[ChildRecord] = set()
+        """The children whose start or end is being waited for: one, or all where they are ended together."""
+        self.exits: deque[ChildRecord] = deque()
+        """Children of which an incarnation has ended, until the supervisor comes to them."""
         self._make_supervisor = make_supervisor
         self._waiter: Waiter | None = None
 
     def waits_for(self, task: object) -> bool:
         """Whether the present step waits for the actor that this task serves, or for one above it."""
-        child = self.busy_with
-        while child is not None:
-            if child.cell.serving_task is task:
-                return True
+        for child in self.busy:
             below = self.runtime.supervisors.get(child.id)
-            child = None if below is None else below.busy_with
+            if child.cell.serving_task is task or (below is not None and below.waits_for(task)):
+                return True
         return False
 
     def halted(self) -> bool:
@@ -93,12 +95,12 @@ class Steps:
         child.begin(self._make(child), retried=retried)
         assert child.incarnation is not None
         child.incarnation.start()
-        self.busy_with = child
+        self.busy.add(child)
         limit = self.runtime.clock.monotonic() + start_limit(child.spec)
         settled = await self.until(
             lambda: child.started or not child.alive or self.halted() or child.aborted, lambda: limit
         )
-        self.busy_with = None
+        self.busy.discard(child)
         if child.started:
             return True  # also if it has ended again since: that is an exit like any other
         if settled and not child.alive:
@@ -120,10 +122,10 @@ class Steps:
         stuck = self.runtime.stuck
         if child.id not in stuck:
             return True
-        self.busy_with = child
+        self.busy.add(child)
         limit = self.runtime.clock.monotonic() + start_limit(child.spec)
         free = await self.until(lambda: child.id not in stuck or self.halted() or child.aborted, lambda: limit)
-        self.busy_with = None
+        self.busy.discard(child)
         if free and child.id not in stuck:
             return True
         child.last_reason = StartFailed("StillStopping", "the incarnation before it has not ended")
@@ -131,56 +133,57 @@ class Steps:
 
     async def end_one(self, child: ChildRecord, reason: Reason, fate: Fate) -> bool:
         """Ask a child to stop, give it its time, kill it, and wait until nothing of it is left. False: it is stuck."""
-        ended = await self._end_incarnation(child, reason, fate)
-        if ended and fate == "final":
-            await release(child.spec, self.runtime.cell)
-        return ended
+        ending = Ending(self, child, reason, fate)
+        while not await self.until(ending.over, ending.due):
+            if not ending.push():
+                break
+        return await self._close(ending, fate)
 
-    async def _end_incarnation(self, child: ChildRecord, reason: Reason, fate: Fate) -> bool:
-        incarnation = child.incarnation
-        if incarnation is None:
-            child.exit = None
-            return True
-        clock = self.runtime.clock
-        child.leave(fate)
-        self.busy_with = child
-        asked_by_it = self.runtime.asking.get(child.cell.serving_task)
-        if asked_by_it is not None and asked_by_it.supervisor.waits_for(child.cell.serving_task):
-            asked_by_it.refuse(WAITS_FOR_ASKER)
+    async def end_together(
+        self, children: Iterable[ChildRecord], reason: Reason, fate: Fate, gone: Callable[[ChildRecord], None]
+    ) -> None:
+        """Ask all of them to stop at once, and wait for each within its own limit; ``gone`` is told of each that has
+        ended or is stuck. One heap of times and one look at each exit: the cost of a child is the same among many."""
+        endings = {child: Ending(self, child, reason, fate) for child in children}
+        settled = [endings.pop(child) for child in list(endings) if endings[child].over()]
+        due: list[tuple[float, int, Ending]] = []
+        order = itertools.count()
+        terms: object = None
 
-        def over() -> bool:
-            return child.incarnation is not incarnation
+        def expect(ending: Ending) -> None:
+            if (by := ending.due()) is not None:
+                heapq.heappush(due, (by, next(order), ending))
 
-        limit = stop_limit(child.spec)
-        asked = clock.monotonic()
+        while endings or settled:
+            for ending in settled:
+                await self._close(ending, fate)
+                gone(ending.child)
+            settled.clear()
+            while self.exits:
+                child = self.exits.popleft()
+                if child in endings and endings[child].over():
+                    settled.append(endings.pop(child))
+            if terms != (terms := (self.hurry, self.runtime.stop_by)):  # either may shorten every limit
+                due.clear()
+                for ending in endings.values():
+                    expect(ending)
+            now = self.runtime.clock.monotonic()
+            while due and due[0][0] <= now:
+                ending = heapq.heappop(due)[2]
+                if ending.over():
+                    continue
+                if ending.push():
+                    expect(ending)
+                else:
+                    settled.append(endings.pop(ending.child))
+            if endings and not settled:
+                await self.pause(due[0][0] if due else None)
 
-        def patience() -> float | None:
-            """Until when to wait; both the whole tree's deadline and a kill of this supervisor may shorten it."""
-            by = None if limit is None else asked + limit
-            if self.hurry:
-                return asked
-            if self.runtime.stop_by is not None:
-                return self.runtime.stop_by if by is None else min(by, self.runtime.stop_by)
-            return by
-
-        until = patience()
-        patient = until is None or until > asked
-        if patient:
-            incarnation.stop(reason, None if until is None else until - asked)
-        if not await self.until(over, patience):
-            if patient:
-                report_lifecycle(child, "overdue", stack=incarnation.where())
-            incarnation.kill(Killed())
-            killed = clock.monotonic()
-            grace = kill_grace(child.spec)
-            if not await self.until(over, lambda: None if grace is None else killed + grace):
-                self.busy_with = None
-                child.resume = fate == "again"
-                child.report_stuck()
-                return False
-        self.busy_with = None
-        child.exit = None
-        return True
+    async def _close(self, ending: Ending, fate: Fate) -> bool:
+        ending.close()
+        if ending.over() and fate == "final":
+            await release(ending.child.spec, self.runtime.cell)
+        return ending.over()
 
     def _make(self, child: ChildRecord) -> Incarnation:
         if isinstance(child.spec, SupervisorSpec):

@@ -44,7 +44,6 @@ class Supervisor(Steps):
         self.requests: deque[Request] = deque()
         self.gave_up = False
         self._intensity = Intensity(spec.intensity, spec.period)
-        self._exits: deque[ChildRecord] = deque()
         self._own = {child.id: child for child in spec.children}
         self._ending = False
         self._returns = False
@@ -84,7 +83,7 @@ class Supervisor(Steps):
         """Note that nothing of a child's incarnation is left; False if this supervisor knows no such child."""
         if self._over or self.children.get(child.id) is not child:
             return False
-        self._exits.append(child)
+        self.exits.append(child)
         self.wake()
         return True
 
@@ -126,8 +125,8 @@ class Supervisor(Steps):
         if self.stopping is None:
             self.keeper.acked(self)
         while self.stopping is None:
-            if self._exits:
-                await self._handle_exit(self._exits.popleft())
+            if self.exits:
+                await self._handle_exit(self.exits.popleft())
             elif self.requests:
                 await self.requests.popleft().serve()
             else:
@@ -158,13 +157,18 @@ class Supervisor(Steps):
         return None
 
     async def _stop_children(self, reason: Reason) -> None:
-        """End all children, one at a time, in reverse start order (``terminate_children/2``).
+        """End all children, one at a time, in reverse start order (``terminate_children/2``); dynamic ones together
+        (``terminate_dynamic_children/1``).
 
         To those who call and cast, the end of a child that will be there again after our own restart is a restart.
         """
         ask = reason if isinstance(reason, Shutdown) else Shutdown()
         self.pending.clear()
-        for child in reversed(list(self.children.values())):
+        children = list(reversed(self.children.values()))
+        if self.spec.dynamic:
+            await self.end_together(children, ask, "final", self.let_go)
+            return
+        for child in children:
             returns = self._returns and child.id in self._own
             await self.end_one(child, ask, "again" if returns else "final")
             self.let_go(child, returns=returns)

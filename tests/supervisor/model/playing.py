@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable
@@ -135,15 +136,17 @@ class Play:
         await self.clock.advance(LONG)
 
     async def _end(self, tasks: anyio.abc.TaskGroup) -> None:
+        supervisors = self.model.supervisors()
         order = {
-            name: [child.spec.id for child in one.children.values() if child.life]
-            for name, one in self.model.supervisors().items()
+            name: [child.spec.id for child in one.children.values() if child.life] for name, one in supervisors.items()
         }
         seen = len(self.log.read())
         await self._do(tasks, ("stop",), "the end")
         ends = [entry for entry in self.log.read()[seen:] if entry["event"] == "exited"]
         for name, children in order.items():
             stopped = [entry["actor"] for entry in ends if entry["supervisor"] == name]
+            if supervisors[name].spec.dynamic:
+                stopped, children = sorted(stopped), sorted(children, reverse=True)
             if stopped != children[::-1]:
                 raise Disagreement(f"{name} started {children} and stopped {stopped}")
         report = await self.tree.wait()
@@ -203,7 +206,7 @@ class Play:
 
     def _real(self) -> dict[str, object]:
         return {
-            "events": _by_supervisor(
+            "events": self._by_supervisor(
                 (entry["supervisor"], entry["event"], entry["actor"], entry["incarnation"], _detail(entry))
                 for entry in self.log.read()
             ),
@@ -214,7 +217,7 @@ class Play:
 
     def _wanted(self) -> dict[str, object]:
         return {
-            "events": _by_supervisor(self.model.told),
+            "events": self._by_supervisor(self.model.told),
             "statuses": self._child(self.model.root),
             "incarnations": {name: self.model.numbers.get(name, 0) for name in self.refs},
             "answers": [request.answer for request, _ in self.asked],
@@ -224,19 +227,22 @@ class Play:
         below = list(child.life.children.values()) if isinstance(child.life, Supervisor) else []
         return (child.spec.id, child.status, child.restarts, [self._child(one) for one in below])
 
+    def _by_supervisor(self, told: Any) -> dict[object, list[tuple[object, ...]]]:
+        """What each supervisor did, in order. Between two supervisors there is none, nor among dynamic children that
+        end together."""
+        several: dict[object, list[tuple[object, ...]]] = {}
+        for supervisor, *what in told:
+            several.setdefault(supervisor, []).append(tuple(what))
+        for supervisor in self.storm.dynamic & several.keys():
+            runs = itertools.groupby(several[supervisor], key=lambda what: what[0])
+            several[supervisor] = [what for _, run in runs for what in sorted(run, key=repr)]
+        return several
+
 
 def _detail(entry: dict[str, Any]) -> object:
     if entry["event"] == "exited":
         return entry["reason"].split(":")[0]
     return entry.get("delay")
-
-
-def _by_supervisor(told: Any) -> dict[object, list[tuple[object, ...]]]:
-    """What each supervisor did, in order. Between two supervisors there is none."""
-    several: dict[object, list[tuple[object, ...]]] = {}
-    for supervisor, *what in told:
-        several.setdefault(supervisor, []).append(tuple(what))
-    return several
 
 
 def _difference(model: object, tree: object) -> str:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor import ChildSpec, CoolDown, SupervisorSpec
 from supervisor.spec import names_in
+from tests.supervisor.model.child import AnySpec, Child, is_over, limit_of
 
 if TYPE_CHECKING:
-    from tests.supervisor.model.world import Model, Worker
+    from tests.supervisor.model.world import Model
 
 CLEAN = ("normal", "shutdown")
-AnySpec = ChildSpec | SupervisorSpec
 
 
 class Wait(NamedTuple):
@@ -28,51 +28,6 @@ class Wait(NamedTuple):
 
 Steps = Generator[Wait, bool, None]
 Attempt = Generator[Wait, bool, bool]
-
-
-@dataclass(eq=False)
-class Child:
-    """What a supervisor knows of one child."""
-
-    spec: AnySpec
-    boss: Supervisor | None
-    status: str = "not started"
-    life: Worker | Supervisor | None = None
-    exit: str | None = None
-    """Its reason, until the supervisor has dealt with it."""
-    left_alone: bool = True
-    """False once the supervisor has asked it to stop."""
-    acked: bool = False
-    retried: bool = False
-    aborted: bool = False
-    ended_before: bool = False
-    restarts: int = 0
-    attempt: int = 0
-    due: float = 0.0
-    since: float | None = None
-    ran_for: float = 0.0
-
-    def ack(self, model: Model) -> None:
-        self.acked, self.since = True, model.now
-        self.restarts += self.retried and self.ended_before
-        self.status = "running"
-        model.tell(self, "started")
-
-    def ending(self) -> None:
-        if self.boss is None:
-            self.status = "stopping"
-        elif self.left_alone:
-            self.status = "exited"
-
-    def over(self, model: Model, reason: str) -> None:
-        self.life, self.exit, self.ended_before = None, reason, True
-        if self.since is not None:
-            self.ran_for, self.since = model.now - self.since, None
-        model.tell(self, "exited", reason)
-        if self.boss is None:
-            self.status = "stopped"
-        elif self.boss.children.get(self.spec.id) is self:
-            self.boss.exits.append(self)
 
 
 class Refused(Exception):
@@ -123,6 +78,8 @@ class Supervisor:
         self.me.ending()
         for request in self.requests:
             request.answer = "SupervisorStopping"
+        if self.spec.dynamic:
+            yield from self.end_together()
         for child in reversed(list(self.children.values())):  # terminate_children/2
             yield from self.end(child)
             self.forget(child)
@@ -191,13 +148,29 @@ class Supervisor:
         if child.life is not None:
             child.left_alone, child.status, self.busy = False, "stopping", child
             child.life.ask(reason)
-            limit = child.spec.shutdown if isinstance(child.spec, ChildSpec) else inf
-            until = self.model.now + limit if isinstance(limit, float) else inf
-            if not (yield Wait(lambda: child.life is None, until)):
+            if not (yield Wait(lambda: child.life is None, self.model.now + limit_of(child))):
                 self.model.tell(child, "overdue")
                 child.life.kill()
             self.busy = None
         child.exit = None
+
+    def end_together(self) -> Steps:
+        """terminate_dynamic_children/1: ask all at once; each has its own limit."""
+        until: dict[Child, float] = {}
+        for child in reversed(list(self.children.values())):
+            until[child] = self.model.now + limit_of(child)
+            if child.life is not None:
+                child.left_alone, child.status = False, "stopping"
+                child.life.ask("shutdown")
+        while until:
+            for child in [one for one in until if one.life is None]:
+                del until[child]
+                self.forget(child)
+            due = min(until.values(), default=-inf)
+            if until and not (yield Wait(lambda: any(one.life is None for one in until), due)):
+                for child in [one for one, by in until.items() if by <= self.model.now]:
+                    self.model.tell(child, "overdue")
+                    child.life.kill()
 
     # -- who is concerned
 
@@ -385,7 +358,3 @@ class Supervisor:
         if child.life:
             raise Refused("ChildRunning")
         return child
-
-
-def is_over(child: Child) -> bool:
-    return child.status in ("stopped", "not started") and not child.life

@@ -34,6 +34,12 @@ class Storm:
     spec: SupervisorSpec
     ops: list[Op] = field(default_factory=list)
 
+    @property
+    def dynamic(self) -> set[str]:
+        """The supervisors whose children end together."""
+        roots = [self.spec, *(op[2] for op in self.ops if op[0] == "start_child")]
+        return {spec.id for root in roots for spec in supervisors_in(root) if spec.dynamic}
+
     def __str__(self) -> str:
         return "\n".join([_picture(self.spec), *(f"  {number}: {_shown(op)}" for number, op in enumerate(self.ops))])
 
@@ -120,14 +126,16 @@ class _Maker:
     def supervisor(self, depth: int, auto_shutdown: str = "never") -> SupervisorSpec:
         pick, root = self.chance.choice, depth == 1
         name = "root" if root else self.name("s")
-        own = pick(["never", "never", "any_significant", "all_significant"])
-        children = [self.child(depth, own) for _ in range(self.chance.randint(1, 4))]
+        dynamic = self.chance.random() < 0.2
+        own = "never" if dynamic else pick(["never", "never", "any_significant", "all_significant"])
+        children = [] if dynamic else [self.child(depth, own) for _ in range(self.chance.randint(1, 4))]
         restart, significant = self._restart(auto_shutdown)
         intensity = pick([1, 2, 3, 5] if root else [0, 1, 2, 3])
         return SupervisorSpec(
             name,
             children,
-            strategy=pick(["one_for_one", "one_for_all", "rest_for_one"]),
+            strategy="one_for_one" if dynamic else pick(["one_for_one", "one_for_all", "rest_for_one"]),
+            dynamic=dynamic,
             intensity=intensity,
             period=8.0,
             backoff=pick(
@@ -202,6 +210,8 @@ class _Maker:
         id, pick = supervisor.spec.id, self.chance.choice
         ids = sorted(supervisor.children)
         what = pick(REQUESTS)
+        if supervisor.spec.dynamic and (len(ids) < 3 or self.chance.random() < 0.3):
+            return ("start_child", id, self.child(MOST_DEPTH - 1, "never"))
         if what != "start_child":
             return (what, id, pick(ids or ["nobody"]))
         known = [*supervisor.own.values(), *(child.spec for child in supervisor.children.values())]
@@ -221,6 +231,14 @@ def all_names(storm: Storm) -> Iterator[str]:
     for op in storm.ops:
         if op[0] == "start_child":
             yield from names_in(op[2])
+
+
+def supervisors_in(spec: ChildSpec | SupervisorSpec) -> Iterator[SupervisorSpec]:
+    """The supervisors among a specification and all below it."""
+    if isinstance(spec, SupervisorSpec):
+        yield spec
+        for child in spec.children:
+            yield from supervisors_in(child)
 
 
 def _shown(op: Op) -> str:
