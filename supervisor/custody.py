@@ -15,7 +15,7 @@ import secrets
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,20 +79,34 @@ def _everyone() -> list[_Stat]:
     return [stat for number in numbers if (stat := _stat(number)) is not None]
 
 
-def descendants(ancestor: int) -> list[Pid]:
+def descendants(ancestor: int, without: Collection[int] = ()) -> list[Pid]:
     """Return every living process below ``ancestor``, parents first. Zombies are passed through, not returned.
 
     Complete only while ``ancestor`` is a subreaper or has lost no child in between: an orphan belongs to its reaper.
+    The children of ``ancestor`` named by ``without`` are left out, with all that is below them.
     """
     children: dict[int, list[_Stat]] = {}
     for stat in _everyone():
         children.setdefault(stat.parent, []).append(stat)
     found: list[Pid] = []
-    generation = children.get(ancestor, [])
+    generation = [child for child in children.get(ancestor, []) if child.pid.number not in without]
     while generation:
         found += [stat.pid for stat in generation if stat.state not in "ZX"]
         generation = [child for stat in generation for child in children.get(stat.pid.number, [])]
     return found
+
+
+def children() -> set[int]:
+    """Return the pids of what this process would have to wait for: its children and the orphans that came to it.
+
+    One read, where ``/proc`` has an entry for each process of the machine. Exact in a process of one thread, since
+    nothing leaves the kernel's list but what that thread itself reaps.
+    """
+    me = os.getpid()
+    try:
+        return {int(number) for number in (_PROC / f"{me}/task/{me}/children").read_bytes().split()}
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
+        return {stat.pid.number for stat in _everyone() if stat.parent == me}
 
 
 def new_tag() -> str:

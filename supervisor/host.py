@@ -1,13 +1,16 @@
 """The process host: it forks process children, keeps whatever they start, and ends it all.
 
-Run as ``python -P -m supervisor.host FD PID``, never imported. One host serves one child specification and outlives the
-child's incarnations, so that a crashed child is back as fast as a fork: everything heavy is imported already. It stays
-small, with a single Python thread, so that forking is safe.
+Run as ``python -P -m supervisor.host FD PID``, never imported. One host serves one child specification, or a group that
+falls as one, and outlives the incarnations, so that a crashed child is back as fast as a fork: everything heavy is
+imported already. It stays small, with a single Python thread, so that forking is safe.
 
 The host is the subreaper of everything below it: a process that a child starts cannot escape by leaving the session or
-by losing its parents. When the child has ended, what is left of its descendants is killed before the exit is reported;
+by losing its parents. When a child has ended, what is left of its descendants is killed before the exit is reported;
 when the daemon's end of the socketpair closes, everything is killed and the host ends. If the host itself is killed,
-its child dies by PDEATHSIG, and the daemon finds the rest by the tag in their environment (see ``custody``).
+its children die by PDEATHSIG, and the daemon finds the rest by the tag in their environment (see ``custody``).
+
+The children of a group are subreapers, too: an orphan stays below the child that it comes from for as long as that one
+lives. So an orphan that has come to the host belonged to a child that has ended, and is killed, and no sibling's is.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -61,8 +65,10 @@ class Host:
         self._daemon = daemon
         self._importing: str | None = None
         self._configuration: Configure | None = None
-        self._child: tuple[int, int] | None = None  # (number, pid)
-        self._statuses: dict[int, int] = {}
+        self._children: dict[int, int] = {}
+        """The pids of the children that are not known to have ended, by number."""
+        self._ended: list[tuple[int, int, int]] = []
+        """Children that have ended, as (number, pid, status), and were not reported yet."""
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def serve(self) -> tuple[socket.socket, Configure] | None:
@@ -86,7 +92,7 @@ class Host:
             if self._wake_out in ready:
                 os.read(self._wake_out, 4096)
                 self._reap()
-                self._report_exit()
+                self._report_exits()
             if self._commands.fileno() in ready:
                 command, link = self._receive()
                 match command:
@@ -102,8 +108,8 @@ class Host:
                             assert self._configuration is not None  # _fork refuses without
                             return link, self._configuration
                     case Signal():
-                        if self._child is not None and self._child[0] == command.number:
-                            os.kill(self._child[1], command.signal)  # unreaped, so the number is still its own
+                        if (pid := self._children.get(command.number)) is not None:
+                            os.kill(pid, command.signal)  # unreaped, so the number is still its own
 
     # ---------------------------------------------------------------- commands
 
@@ -148,22 +154,24 @@ class Host:
             self._become_child()
             return True
         link.close()
-        self._child = (number, pid)
+        self._children[number] = pid
         self._report(Forked(number, pid))
         return False
 
     def _why_not(self) -> str:
         if self._configuration is None:
             return "the host has not been configured"
-        if self._child is not None:
-            return f"the child before it, PID {self._child[1]}, has not ended"
-        if left := self._end_descendants(SWEEP_LIMIT):
+        if self._children and not self._configuration.shared:
+            return f"the child before it, PID {next(iter(self._children.values()))}, has not ended"
+        if left := self._end_orphans(SWEEP_LIMIT):
             held = ", ".join(f"PID {pid}" for pid in left)
             return f"held by {held}: killed, but the kernel has not let go of it"
         return ""
 
     def _become_child(self) -> None:
         """Undo what the host set up for itself, and take a session of its own: Ctrl-C reaches only the daemon."""
+        if self._configuration is not None and self._configuration.shared:
+            custody.become_subreaper()
         os.setsid()
         sys.excepthook = sys.__excepthook__
         signal.set_wakeup_fd(-1)
@@ -192,21 +200,30 @@ class Host:
                 return False
             if pid == 0:
                 return True
-            if self._child is not None and pid == self._child[1]:
-                self._statuses[pid] = status
+            for number, its in self._children.items():
+                if its == pid:
+                    del self._children[number]
+                    self._ended.append((number, pid, status))
+                    break
 
-    def _report_exit(self) -> None:
-        if self._child is None or self._child[1] not in self._statuses:
-            return
-        number, pid = self._child
-        left = self._end_descendants(SWEEP_LIMIT)
-        self._child = None
-        self._report(Exited(number, pid, self._statuses.pop(pid), left))
+    def _report_exits(self) -> None:
+        while self._ended:
+            number, pid, status = self._ended.pop(0)
+            self._report(Exited(number, pid, status, self._end_orphans(SWEEP_LIMIT)))
+
+    def _end_orphans(self, limit: float) -> list[int]:
+        """Kill what children have left behind that have ended. Return what will not go."""
+        living = self._children.values()
+        if not self._reap() or custody.children() <= {*living}:  # nearly always; reading all of /proc takes long
+            return []
+        return self._end_all(limit, lambda: custody.descendants(self._pid, living))
 
     def _end_descendants(self, limit: float) -> list[int]:
-        if not self._reap():  # nearly always; reading all of /proc takes milliseconds
-            return []
-        left = custody.end_all(lambda: custody.descendants(self._pid), limit, self._reap)
+        """Kill everything below this process. Return what will not go."""
+        return self._end_all(limit, lambda: custody.descendants(self._pid)) if self._reap() else []
+
+    def _end_all(self, limit: float, find: Callable[[], list[custody.Pid]]) -> list[int]:
+        left = custody.end_all(find, limit, self._reap)
         self._reap()
         return [pid.number for pid in left]
 

@@ -28,6 +28,9 @@ class Configure(HostMessage, frozen=True):
     preload: list[str]
     backend: Backend
     """The event loop of the children."""
+    shared: bool = False
+    """Whether several children live at a time. Then each adopts its own orphans: only so can the host tell whose they
+    were when one of the children has ended."""
 
 
 class Fork(HostMessage, frozen=True):

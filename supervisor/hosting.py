@@ -1,7 +1,7 @@
-"""The daemon's end of a process host: start it, have it fork, learn how its child ended, and outlive its death.
+"""The daemon's end of a process host: start it, have it fork, learn how its children ended, and outlive its death.
 
-There is no background task: whoever runs a child reads the reports, one reader at a time. What a host did not do,
-because it was killed or is stopped, is done here by the tag that everything under it carries.
+There is no background task: of those who wait for a report one reads them, for all. What a host did not do, because it
+was killed or is stopped, is done here by the tag that everything under it carries.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -37,11 +36,6 @@ from supervisor.host_protocol import (
     Report,
     Signal,
 )
-from supervisor.mailbox import Phase
-
-if TYPE_CHECKING:
-    from supervisor.mailbox import Cell
-    from supervisor.spec import ProcessStart
 
 _log = logging.getLogger("supervisor")
 
@@ -51,7 +45,6 @@ END_LIMIT = 2.0
 _decode = msgspec.msgpack.Decoder(Report).decode
 _encode = msgspec.msgpack.Encoder().encode
 _living: set[ProcessHost] = set()
-_of_cell: dict[Cell, ProcessHost] = {}
 
 
 class HostFailed(Exception):
@@ -70,19 +63,29 @@ class ProcessHost:
     Args:
         preload: modules that the host imports before it forks.
         environment: variables set for the host and everything below it, on top of this process's own.
+        shared: whether it may have several children at a time.
     """
 
-    def __init__(self, preload: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    def __init__(self, preload: tuple[str, ...], environment: Mapping[str, str], *, shared: bool = False) -> None:
         self._preload = preload
         self._environment = dict(environment)
+        self._shared = shared
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._tag = ""
         self._ready = False
         self._numbers = 0
-        self._unended: int | None = None  # the child whose end has not been reported
+        self._forking = anyio.Lock()
+        self._unended: set[int] = set()
+        """Children whose end has not been reported."""
+        self._given_up: set[int] = set()
+        """Those of them whose start was cancelled: nobody else waits for their end."""
+        self._answers: dict[int, Forked | Refused] = {}
+        self._ends: dict[int, Exited] = {}
+        self._reading = False
+        self._news = anyio.Event()
+        """Set when a report has been read, or when there is nobody any more who reads."""
         self._failure = HostFailed("HostLost", "the process host has not been started")
-        self._left: list[int] = []
 
     @property
     def pid(self) -> int | None:
@@ -99,52 +102,56 @@ class ProcessHost:
             HostFailed: an import failed (which, and the traceback of the host), the host ended, or processes that
                 an earlier child left behind are still held by the kernel.
         """
-        if self._process is None:
-            await self._start()
-        while not self._ready:
-            await self._next()
-        await self.settle()
-        if self._process is None:
-            raise self._failure
-        self._numbers += 1
-        with contextlib.ExitStack() as undo:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            undo.callback(ours.close)
-            undo.callback(self.signal, self._numbers, signal.SIGKILL)
-            ours.setblocking(False)
-            with theirs:
-                self._send(Fork(self._numbers), theirs)
-            self._unended = self._numbers
-            while True:
-                match await self._next():
-                    case Forked(number=self._numbers) as forked:
+        async with self._forking:
+            if self._process is None:
+                await self._start()
+            await self._until(lambda: self._ready or self._process is None)
+            await self.settle()
+            if self._process is None:
+                raise self._failure
+            self._numbers += 1
+            number = self._numbers
+            with contextlib.ExitStack() as undo:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                undo.callback(ours.close)
+                undo.callback(self._give_up, number)
+                ours.setblocking(False)
+                with theirs:
+                    self._send(Fork(number), theirs)
+                self._unended.add(number)
+                await self._until(lambda: number in self._answers or number not in self._unended)
+                match self._answers.pop(number, None):
+                    case Forked() as forked:
                         undo.pop_all()
                         return ours, forked
-                    case Refused(number=self._numbers, text=text):
-                        self._unended = None
+                    case Refused(text=text):
                         raise HostFailed("Refused", text)
+                raise self._failure
 
-    async def settle(self) -> None:
-        """Wait until the child whose start was cancelled has ended. A host that does not see to it is killed."""
-        if self._unended is not None:
-            with anyio.move_on_after(END_LIMIT) as waiting:
-                await self.exited(self._unended)
-            if (
-                waiting.cancelled_caught and self._unended is not None
-            ):  # stopped, or wedged: the end of file on its socket comes next
+    def _give_up(self, number: int) -> None:
+        if number in self._unended:
+            self._given_up.add(number)
+            self.signal(number, signal.SIGKILL)
+
+    async def settle(self, number: int | None = None) -> None:
+        """Wait until this child and all whose start was cancelled have ended. A host that does not obey is killed."""
+        for one in [*self._given_up] if number is None else [*self._given_up, number]:
+
+            def ended(one: int = one) -> bool:
+                return one not in self._unended
+
+            with anyio.move_on_after(END_LIMIT):
+                await self._until(ended)
+            if not ended():  # the host is stopped, or wedged: the end of file on its socket comes next
                 self.kill()
-                await self.exited(self._unended)
+                await self._until(ended)
+            self._ends.pop(one, None)
+            self._given_up.discard(one)
 
     async def exited(self, number: int) -> Exited:
         """Wait until this child has ended and nothing below it is left, whoever had to see to it."""
-        while True:
-            try:
-                report = await self._next()
-            except HostFailed:
-                return Exited(number, 0, signal.SIGKILL, self._left)  # by PDEATHSIG, with its host
-            if isinstance(report, Exited) and report.number == number:
-                self._unended = None
-                return report
+        await self._until(lambda: number not in self._unended)
+        return self._ends.pop(number)
 
     def signal(self, number: int, what: int) -> None:
         """Send a signal to this child through its host. Does nothing if either is gone."""
@@ -176,9 +183,12 @@ class ProcessHost:
                     await self._reaped()
                 self.kill()
                 await self._reaped()
-                self._left = await self._end_tagged()
-            self._process = self._socket = self._unended = None
+                left = await self._end_tagged()
+            self._process = self._socket = None
             self._ready = False
+            for number in self._unended:  # by PDEATHSIG, with their host
+                self._ends[number] = Exited(number, 0, signal.SIGKILL, left)
+            self._unended.clear()
             _living.discard(self)
 
     async def _end_tagged(self) -> list[int]:
@@ -212,7 +222,7 @@ class ProcessHost:
         self._socket = ours
         self._ready = False
         _living.add(self)
-        self._send(Configure([str(path) for path in sys.path], list(self._preload), _running_backend()))
+        self._send(Configure([str(path) for path in sys.path], list(self._preload), _running_backend(), self._shared))
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         """Start the host. On the loop's own thread, to which it is bound; it takes about a millisecond."""
@@ -254,29 +264,48 @@ class ProcessHost:
             os.close(fd)
         self._process.wait()
 
-    async def _next(self) -> Report:
-        """Return the next report.
+    # ---------------------------------------------------------------- reports
 
-        Raises:
-            HostFailed: the host could not import something, or is gone. It has been buried.
-        """
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Read reports until ``done()``, or wait for what another task reads: a socket has one reader at a time."""
+        while not done():
+            if self._reading:
+                await self._news.wait()
+                continue
+            self._reading = True
+            try:
+                await self._read()
+            finally:  # also when cancelled: the next one goes on reading
+                self._reading = False
+                self._news.set()
+                self._news = anyio.Event()
+
+    async def _read(self) -> None:
+        """Take the next report. A host that says that it failed, or is gone, is buried."""
         report = await self._receive()
         match report:
             case Ready():
                 self._ready = True
+            case Forked(number=number):
+                if number not in self._given_up:
+                    self._answers[number] = report
+            case Refused(number=number):
+                self._unended.discard(number)
+                if number not in self._given_up:
+                    self._answers[number] = report
+            case Exited(number=number):
+                self._unended.discard(number)
+                self._ends[number] = report
             case Failed(module=module):
                 await self._bury(END_LIMIT)
                 where = f"importing {module}" if module else "in the process host"
                 self._failure = HostFailed(report.error_type, f"{where}: {report.text}", report.traceback)
-                raise self._failure
             case None:
                 process, importing = self._process, not self._ready and self._preload
                 await self._bury(END_LIMIT)
                 status = process.returncode if process else None
                 when = f" while importing {', '.join(self._preload)}" if importing else ""
                 self._failure = HostFailed("HostLost", f"the process host ended with status {status}{when}")
-                raise self._failure
-        return report
 
     # ---------------------------------------------------------------- datagrams
 
@@ -327,26 +356,3 @@ def _let_go() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go)
-
-
-def host_of(cell: Cell, start: ProcessStart) -> ProcessHost:
-    """Return the host that serves the child of this name, made if need be. It outlives the child's incarnations."""
-    host = _of_cell.get(cell)
-    if host is None:
-        host = _of_cell[cell] = ProcessHost(start.preload, start.environment)
-    return host
-
-
-async def leave_host(cell: Cell) -> None:
-    """An incarnation of this name has ended: end its host, unless another incarnation will follow.
-
-    While that one is waited for (a backoff, a cool-down), the host stays warm; whoever calls it off ends it.
-    """
-    if cell.phase is not Phase.RESTARTING:
-        await end_host(cell)
-
-
-async def end_host(cell: Cell) -> None:
-    """End the host that was kept for this name, and wait until nothing of it is left. Harmless if there is none."""
-    if (host := _of_cell.pop(cell, None)) is not None:
-        await host.end()

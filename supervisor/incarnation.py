@@ -18,6 +18,7 @@ The rules that every implementation keeps:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.spec import ChildSpec, SupervisorSpec
@@ -133,12 +134,16 @@ class MakeIncarnation(Protocol):
     ) -> Incarnation: ...
 
 
-def maker_of(spec: ChildSpec) -> MakeIncarnation:
-    """Return the class that runs a child of this specification. The one for processes is imported when it is needed."""
+def maker_of(spec: ChildSpec, group: Cell | None) -> MakeIncarnation:
+    """Return what runs a child of this specification. The class for processes is imported when it is needed.
+
+    Args:
+        group: the supervisor whose children fall as one, and so may share a process host; ``None`` if they do not.
+    """
     if spec.isolation == "process":
         from supervisor.link import ProcessIncarnation
 
-        return ProcessIncarnation
+        return partial(ProcessIncarnation, group=group)
     from supervisor.task_child import TaskIncarnation
 
     return TaskIncarnation
@@ -150,6 +155,6 @@ async def release(spec: ChildSpec | SupervisorSpec, cell_of: Callable[[str], Cel
         for child in spec.children:
             await release(child, cell_of)
     elif spec.isolation == "process":
-        from supervisor.hosting import end_host
+        from supervisor.hosts import end_host
 
         await end_host(cell_of(spec.id))

@@ -23,7 +23,8 @@ from protocol.framing import FrameDecoder, FrameError
 from supervisor import custody
 from supervisor import link_protocol as wire
 from supervisor.host_protocol import Exited
-from supervisor.hosting import HostFailed, end_host, host_of, leave_host
+from supervisor.hosting import HostFailed
+from supervisor.hosts import end_host, host_of, leave_host
 from supervisor.link_traffic import Traffic
 from supervisor.liveness import Liveness
 from supervisor.mailbox import Mailbox, Phase
@@ -52,7 +53,15 @@ HELD_LIMIT = 60.0
 class ProcessIncarnation:
     """One life of an actor in a process of its own."""
 
-    def __init__(self, spec: ChildSpec, cell: Cell, number: int, keeper: Keeper, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        cell: Cell,
+        number: int,
+        keeper: Keeper,
+        surroundings: Surroundings,
+        group: Cell | None = None,
+    ) -> None:
         assert isinstance(spec.start, ProcessStart)  # ChildSpec refuses anything else
         self.number = number
         self.pid: int | None = None
@@ -63,7 +72,7 @@ class ProcessIncarnation:
         self._cell = cell
         self._keeper = keeper
         self._around = surroundings
-        self._host = host_of(cell, spec.start)
+        self._host = host_of(cell, spec.start, group)
         self._forked: int | None = None
         self._starting = anyio.CancelScope()
         self._outbox: Outbox | None = None
@@ -182,7 +191,7 @@ class ProcessIncarnation:
         """Nothing is served any more: see to it that nothing runs, let go of everything, and tell the keeper."""
         assert self._reason is not None
         with Boundary(None) as edge:
-            await self._host.settle()
+            await self._host.settle(self._forked)
             self._gone = True
             if self._traffic is not None:
                 self._traffic.end(self._reason)

@@ -48,7 +48,8 @@ class ProcessStart:
 
     ``target`` is ``"module:Class"``; ``arguments`` is evaluated at each start and gives the keyword arguments of the
     class, which must be encodable as msgpack; ``preload`` names modules that the process host imports once, in
-    advance; ``environment`` is added to the environment of the host.
+    advance; ``environment`` is added to the environment of the host. Children of one ``one_for_all`` supervisor whose
+    ``preload`` and ``environment`` are the same are forked from one host.
     """
 
     target: str

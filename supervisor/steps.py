@@ -17,6 +17,7 @@ from supervisor.spec import SupervisorSpec
 
 if TYPE_CHECKING:
     from protocol.backend import Waiter
+    from supervisor.mailbox import Cell
     from supervisor.runtime import TreeRuntime
 
 
@@ -29,7 +30,9 @@ class Steps:
     Whatever happens only wakes the task, which then looks at what is; so nothing is lost, wherever it was waiting.
     """
 
-    def __init__(self, runtime: TreeRuntime, make_supervisor: Callable[[ChildRecord], Incarnation]) -> None:
+    def __init__(
+        self, runtime: TreeRuntime, make_supervisor: Callable[[ChildRecord], Incarnation], group: Cell | None
+    ) -> None:
         self.runtime = runtime
         self.stopping: Reason | None = None
         """Set once the supervisor has to stop; every wait for a start then ends at once."""
@@ -40,6 +43,8 @@ class Steps:
         self.exits: deque[ChildRecord] = deque()
         """Children of which an incarnation has ended, until the supervisor comes to them."""
         self._make_supervisor = make_supervisor
+        self._group = group
+        """Stands for the children if they fall as one."""
         self._waiter: Waiter | None = None
 
     def waits_for(self, task: object) -> bool:
@@ -188,4 +193,4 @@ class Steps:
     def _make(self, child: ChildRecord) -> Incarnation:
         if isinstance(child.spec, SupervisorSpec):
             return self._make_supervisor(child)
-        return maker_of(child.spec)(child.spec, child.cell, child.cell.incarnation, child, self.runtime)
+        return maker_of(child.spec, self._group)(child.spec, child.cell, child.cell.incarnation, child, self.runtime)

@@ -30,7 +30,8 @@ class Supervisor(Steps):
     """One incarnation of one supervisor; an :class:`~supervisor.incarnation.Incarnation` in the eyes of its parent."""
 
     def __init__(self, spec: SupervisorSpec, number: int, keeper: Keeper, runtime: TreeRuntime) -> None:
-        super().__init__(runtime, lambda child: _supervisor_for(child, runtime))
+        group = runtime.cell(spec.id) if spec.strategy == "one_for_all" else None
+        super().__init__(runtime, lambda child: _supervisor_for(child, runtime), group)
         self.spec = spec
         self.number = number
         self.keeper = keeper

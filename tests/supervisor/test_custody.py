@@ -97,6 +97,24 @@ def test_descendants_in_other_sessions_are_found_parents_first(spawn: Spawn) -> 
     assert runs(process.pid)
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told by the kernel", "looked up"])
+def test_a_child_is_one_until_it_has_been_waited_for(
+    told: bool, spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = spawn(SLEEPS)
+    if not told:  # as on a kernel that keeps no lists of children
+        for pid in (os.getpid(), process.pid):
+            (tmp_path / str(pid)).mkdir()
+            (tmp_path / str(pid) / "stat").symlink_to(f"/proc/{pid}/stat")
+        monkeypatch.setattr(custody, "_PROC", tmp_path)
+    assert process.pid in custody.children()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert process.pid in custody.children()
+    process.wait()
+    assert process.pid not in custody.children()
+
+
 def test_the_tag_outlives_every_ancestor(spawn: Spawn) -> None:
     tag = custody.new_tag()
     process = spawn(PARENT, **{custody.TAG: tag})

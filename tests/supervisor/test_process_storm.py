@@ -10,13 +10,14 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from supervisor import CallFailed, CallTimeout, MailboxFull, NotRunning, Tree, custody
+from supervisor import CallFailed, CallTimeout, MailboxFull, NotRunning, SupervisorSpec, Tree, custody, open_tree
+from supervisor.spec import Strategy
 from tests.supervisor.process_actors import Add, Ask, Noted, Sleep, Tell
-from tests.supervisor.processes import process_child, task_child, tree_of
+from tests.supervisor.processes import process_child, task_child
 
 pytestmark = pytest.mark.anyio
 
-STRIKES = 25
+STRIKES = 15
 
 
 class Storm:
@@ -58,10 +59,12 @@ class Storm:
         self.over = True
 
 
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
 @pytest.mark.parametrize("seed", [1])
-async def test_a_storm(seed: int) -> None:
+async def test_a_storm(seed: int, strategy: Strategy) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
-    async with tree_of(task_child("Peer"), process_child("A"), process_child("B"), intensity=100_000) as tree:
+    pair = SupervisorSpec("pair", [process_child("A"), process_child("B")], strategy=strategy, intensity=100_000)
+    async with open_tree(SupervisorSpec("root", [task_child("Peer"), pair])) as tree:
         storm = Storm(tree, seed)
         async with anyio.create_task_group() as tasks:
             for name in "AB":
