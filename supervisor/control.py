@@ -21,20 +21,27 @@ from protocol.messages.public import INTROSPECTION
 from protocol.messages.system import (
     ActorState,
     GetActor,
+    GetEvents,
     GetTree,
+    RecentEvents,
     RestartActor,
     ResumeActor,
     SuspendActor,
     TreeNode,
 )
 from protocol.server import Traffic, serve
+from protocol.wire import Code
 from supervisor.actor import Actor, on, on_deferred
 from supervisor.errors import Refused, StopIncomplete, SupervisorError
 from supervisor.reply import Pending, Reply, as_call_failure
 from supervisor.router import TOPICS, Router
+from supervisor.stream import Subscription
 
 ORDER_WITHIN: Final = 5.0
 """Seconds for an order that came as a cast, so that nobody says how long it may take."""
+
+REMEMBERED: Final = 100
+"""Events of each topic that are kept for whoever asks what happened of late."""
 
 
 class ControlSocket(Actor):
@@ -66,8 +73,10 @@ class ControlSocket(Actor):
         self._topics = frozenset([*TOPICS, *topics])
         self._limits = limits
         self._traffic = Traffic()
+        self._recent: dict[str, Subscription] = {}
 
     async def on_start(self) -> None:
+        self._recent = {topic: self.context.subscribe([topic], bound=REMEMBERED) for topic in sorted(self._topics)}
         own = self.context.name
         public = {**self._public, own: tuple({*INTROSPECTION, *self._public.get(own, ())})}
         self._listening = anyio.Event()
@@ -89,6 +98,16 @@ class ControlSocket(Actor):
     @on(GetActor)
     async def _get_actor(self, message: GetActor) -> ActorState:
         return self.context.introspection.state(message.name)
+
+    @on(GetEvents)
+    async def _get_events(self, message: GetEvents) -> RecentEvents:
+        for topic in message.topics:
+            if topic not in self._recent:
+                known = ", ".join(self._recent)
+                raise Refused(f"nothing is remembered of a topic {topic}; there are: {known}", Code.UNKNOWN_TOPIC)
+        wanted = message.topics or self._recent
+        events = [event for topic in dict.fromkeys(wanted) for event in self._recent[topic].waiting()]
+        return RecentEvents([*self._recent], sorted(events, key=lambda event: event.at))
 
     @on_deferred(SuspendActor)
     async def _suspend_actor(self, message: SuspendActor, reply: Reply[Done]) -> None:

@@ -118,6 +118,10 @@ class Subscription:
         """Return the next entry if one waits."""
         return self._waiting.popleft() if self._waiting else None
 
+    def waiting(self) -> list[TailEvent]:
+        """Return all that waits, and leave it: unread, a subscription is the memory of the newest entries."""
+        return list(self._waiting)
+
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:

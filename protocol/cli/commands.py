@@ -29,7 +29,7 @@ MODULES = {
     "consolidate": ("consolidate", "when the nightly consolidation runs, or run it now"),
     "config": ("config", "check a file, show what is in force, reload, or print the schema"),
     "logs": ("logs", "the daemon's log (needs no daemon)"),
-    "events": ("events", "what happens, as it happens"),
+    "events": ("events", "what happened of late; with -f: what happens, as it happens"),
     "metrics": ("metrics", "the daemon's metrics, as Prometheus sees them"),
     "doctor": ("doctor", "look for trouble in this environment and home"),
     "plan": ("tools", "will a file fit memory and disk, and how long will it take"),

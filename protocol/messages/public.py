@@ -8,6 +8,7 @@ from protocol.messages.common import Message
 INTROSPECTION: tuple[type[Message], ...] = (
     system.GetTree,
     system.GetActor,
+    system.GetEvents,
     system.SuspendActor,
     system.ResumeActor,
     system.RestartActor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from protocol.messages.common import Done, Message, Phase, Priority, Record, Request
+from protocol.messages.common import Done, Message, Phase, Priority, Record, Request, TailEvent
 from protocol.messages.disk import Level
 from protocol.messages.queue import QueueCounts
 
@@ -105,6 +105,14 @@ class ActorState(Record, frozen=True):
     """What the actor says of itself."""
 
 
+class RecentEvents(Record, frozen=True):
+    """What happened of late, as far as it is remembered: the newest of each topic, oldest first."""
+
+    topics: list[str]
+    """All that may be subscribed to, beside traces."""
+    events: list[TailEvent]
+
+
 class ReloadResult(Record, frozen=True):
     """``applied`` False: nothing was changed, and ``standing_in_the_way`` says which keys do not allow it."""
 
@@ -134,6 +142,12 @@ class GetStatus(Request[Status], frozen=True):
 
 class GetTree(Request[TreeNode], frozen=True):
     """The tree of actors."""
+
+
+class GetEvents(Request[RecentEvents], frozen=True):
+    """What happened of late on these topics; empty: on all."""
+
+    topics: tuple[str, ...] = ()
 
 
 class GetActor(Request[ActorState], frozen=True):

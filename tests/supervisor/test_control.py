@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import pytest
 
 from protocol.aclient import Failed, connect
 from protocol.messages.common import TailEvent
-from protocol.messages.system import GetActor, GetTree, RestartActor, ResumeActor, SuspendActor
+from protocol.messages.system import GetActor, GetEvents, GetTree, RestartActor, ResumeActor, SuspendActor
 from protocol.wire import Code
 from supervisor import ChildSpec, SupervisorSpec, Tree, open_tree
-from supervisor.control import ControlSocket
+from supervisor.control import REMEMBERED, ControlSocket
 from supervisor.testing import eventually, settle
 from tests.supervisor.helpers import Counter, Fail, GetAll, Hold, Put, Refuse
 from tests.supervisor.process_actors import Add, Note
@@ -84,6 +84,22 @@ async def test_what_cannot_be_done_is_refused_in_words(socket: Path) -> None:
             async with client.subscribe(["trace/b"]):
                 pass
         assert failed.value.code == Code.UNKNOWN_ACTOR
+
+
+async def test_the_newest_events_of_each_topic_are_remembered(socket: Path) -> None:
+    async with tree_at(socket) as tree, connect(socket) as client:
+        tree.ref("a").cast(Fail("first"))
+        await eventually(lambda: tree.introspection.state("a").incarnation == 2)
+        for number in range(REMEMBERED + 5):
+            tree.stream.publish("numbers", {"event": number})
+        recent = await client.call("ControlSocket", GetEvents())
+        assert recent.topics == ["crashes", "lifecycle", "numbers"]
+        assert [event.data["event"] for event in recent.events if event.topic == "numbers"] == [*range(5, 105)]
+        assert [event.topic for event in recent.events[:3]] == ["lifecycle", "lifecycle", "crashes"], "by time"
+        crashes = await client.call("ControlSocket", GetEvents(("crashes",)))
+        assert [event.data["reason"] for event in crashes.events] == ["crash: ValueError: first"]
+        assert crashes == await client.call("ControlSocket", GetEvents(("crashes", "crashes"))), "asking takes nothing"
+        assert await code_of(client, GetEvents(("trace/a",))) == Code.UNKNOWN_TOPIC
 
 
 async def test_an_order_may_be_cast(socket: Path) -> None:
@@ -200,30 +216,58 @@ async def test_what_cannot_be_sent(socket: Path, to: str, message: str, code: in
         assert said in done.stderr
 
 
-async def test_trace_by_hand(socket: Path) -> None:
+async def test_tree_by_hand(socket: Path) -> None:
+    async with tree_at(socket):
+        drawn = (await cli(socket, "tree")).stdout.splitlines()
+        assert [line.split()[:2] for line in drawn] == [["root", "running"], ["├─", "a"], ["└─", "ControlSocket"]]
+        told = json.loads((await cli(socket, "tree", "--json")).stdout)
+        assert [child["id"] for child in told["children"]] == ["a", "ControlSocket"]
+
+
+async def test_events_by_hand(socket: Path) -> None:
+    """Those that were, and it ends; with ``-f`` those that come; all topics of this tree."""
     async with tree_at(socket) as tree:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "protocol.cli.main",
-            "actor",
-            "trace",
-            "a",
-            "--socket",
-            str(socket),
-            "--json",
+        tree.ref("a").cast(Fail("first"))
+        await eventually(lambda: tree.introspection.state("a").incarnation == 2)
+        tree.stream.publish("numbers", {"event": "seven", "value": 7})
+        done = await cli(socket, "events")
+        assert done.returncode == 0, done.stderr
+        topics = [line.split()[1] for line in done.stdout.splitlines()]
+        assert topics == ["lifecycle", "lifecycle", "crashes", "lifecycle", "lifecycle", "lifecycle", "numbers"]
+        assert done.stdout.splitlines()[-1].endswith("seven  value=7")
+        done = await cli(socket, "events", "--topic", "queue")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "there are: crashes, lifecycle, numbers" in done.stderr
+        async with listening(socket, "events", "-f") as line:
+            tree.stream.publish("numbers", {"event": "eight"})
+            told = await line()
+            assert (told["topic"], told["data"]) == ("numbers", {"event": "eight"})
+
+
+@asynccontextmanager
+async def listening(socket: Path, *words: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    """A command that goes on, once it listens: what gives the next line that it prints."""
+    command = [sys.executable, "-P", "-m", "protocol.cli.main", *words, "--socket", str(socket), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+    async def line() -> Any:
+        assert process.stdout is not None
+        return json.loads(await anyio.to_thread.run_sync(process.stdout.readline))
+
+    try:
+        assert process.stderr is not None
+        assert await anyio.to_thread.run_sync(process.stderr.readline) == "listening\n"
+        yield line
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_trace_by_hand(socket: Path) -> None:
+    async with tree_at(socket) as tree, listening(socket, "actor", "trace", "a") as line:
+        await tree.ref("a").call(GetAll())
+        told = [await line() for _ in range(2)]
+        assert [(one["topic"], one["data"]["event"], one["data"]["message"]) for one in told] == [
+            ("trace/a", "call", "GetAll"),
+            ("trace/a", "reply", "GetAll"),
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-        try:
-            assert process.stdout is not None and process.stderr is not None
-            assert await anyio.to_thread.run_sync(process.stderr.readline) == "listening\n"
-            await tree.ref("a").call(GetAll())
-            lines = [json.loads(await anyio.to_thread.run_sync(process.stdout.readline)) for _ in range(2)]
-            assert [(line["topic"], line["data"]["event"], line["data"]["message"]) for line in lines] == [
-                ("trace/a", "call", "GetAll"),
-                ("trace/a", "reply", "GetAll"),
-            ]
-        finally:
-            process.kill()
-            process.communicate()

@@ -102,7 +102,7 @@ class Canned:
             if isinstance(kind, type) and issubclass(kind, Request) and kind is not Request
         ]
         self._kinds: dict[str, Any] = {
-            "ControlSocket": system.GetStatus | system.GetTree | system.ShowConfig,
+            "ControlSocket": system.GetStatus | system.GetTree | system.GetEvents | system.ShowConfig,
             "SignalHandler": system.Stop | system.ReloadConfig,
             "Consolidator": consolidator.ConsolidateNow | consolidator.GetConsolidator,
             "QueueManager": reduce(or_, requests),
@@ -134,6 +134,11 @@ class Canned:
 
     def get_tree(self, message: system.GetTree) -> system.TreeNode:
         return TREE
+
+    def get_events(self, message: system.GetEvents) -> system.RecentEvents:
+        topics = message.topics or ["crashes", "state", "steps"]
+        events = [told(number, topic) for number, topic in enumerate(topics)]
+        return system.RecentEvents(topics=["crashes", "state", "steps"], events=events)
 
     def show_config(self, message: system.ShowConfig) -> system.ShownConfig:
         from protocol.config import ChildSection, Config, DiskSection
@@ -232,6 +237,11 @@ class Canned:
         return entry(message.job, "x.jsonl", "failed" if explosive else "trained")
 
 
+def told(number: int, topic: str) -> TailEvent:
+    data = {"event": f"number {number}", "actor": "TrainerActor", "\x1b[31m": "x y"}
+    return TailEvent(topic=topic, at=AT, data=data)
+
+
 class Events:
     """Two events, then silence."""
 
@@ -243,9 +253,7 @@ class Events:
 
     async def __aiter__(self) -> AsyncIterator[TailEvent]:
         for number, topic in enumerate(self._topics):
-            yield TailEvent(
-                topic=topic, at=AT, data={"event": f"number {number}", "actor": "TrainerActor", "\x1b[31m": "x y"}
-            )
+            yield told(number, topic)
         await self._closed.wait()
 
     def close(self) -> None:

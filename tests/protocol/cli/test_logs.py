@@ -96,21 +96,26 @@ def test_follow_waits_for_a_log_that_is_not_there_yet(home: Home) -> None:
         assert line(process).endswith("first")
 
 
+def test_events_of_late(run: Run, home: Home, daemon: subprocess.Popen[bytes]) -> None:
+    """All topics that there are, but the chatty one, and then it ends."""
+    out = run("events", "--home", home.root).stdout.splitlines()
+    assert out == [
+        '05:06:07.000  crashes    number 0  actor=TrainerActor  \\x1b[31m="x y"',
+        '05:06:07.000  state      number 1  actor=TrainerActor  \\x1b[31m="x y"',
+    ]
+    (shown,) = run("events", "--json", "--topic", "steps", "--home", home.root).stdout.splitlines()
+    assert (json.loads(shown)["topic"], json.loads(shown)["at"]) == ("steps", "2026-03-04T05:06:07Z")
+
+
 def test_events(home: Home, daemon: subprocess.Popen[bytes]) -> None:
-    with following("events", "--home", str(home.root)) as process:
-        assert line(process) == '05:06:07.000  state      number 0  actor=TrainerActor  \\x1b[31m="x y"'
-    with following("events", "--json", "--topic", "crashes", "--topic", "logs", "--home", str(home.root)) as process:
+    with following("events", "-f", "--home", str(home.root)) as process:
+        assert line(process) == '05:06:07.000  crashes    number 0  actor=TrainerActor  \\x1b[31m="x y"'
+    named = ("--topic", "crashes", "--topic", "logs")
+    with following("events", "-f", "--json", *named, "--home", str(home.root)) as process:
         told = [json.loads(line(process)) for _ in range(2)]
         assert [event["topic"] for event in told] == ["crashes", "logs"]
         assert told[0]["data"]["event"] == "number 0"
         assert told[0]["at"] == "2026-03-04T05:06:07Z"
-
-
-def test_events_end_with_the_daemon(home: Home, daemon: subprocess.Popen[bytes]) -> None:
-    with following("events", "--home", str(home.root)) as process:
-        line(process)
-        daemon.kill()
-        assert process.wait(timeout=10) == 0
 
 
 def test_events_that_follow_outlive_the_daemon(home: Home, daemon: subprocess.Popen[bytes]) -> None:
