@@ -71,7 +71,9 @@ class AsyncClient:
             NoDaemon: nothing listens any more, and nothing was sent.
         """
         deadline = time.monotonic() + timeout + GRACE
-        connection = await self._connected(deadline)
+        connection = self._connection
+        if connection.broken:
+            connection = await self._connected(deadline)
         id, data = connection.dialogue.request(to, message, timeout)
         try:
             return outcome(await connection.exchange(id, data, deadline), message)
@@ -94,8 +96,11 @@ class AsyncClient:
             Failed: the connection is broken; the next call or cast connects anew.
             NoDaemon: nothing listens any more, and nothing was sent.
         """
-        connection = await self._connected(time.monotonic() + self._timeout)
-        await connection.cast(connection.dialogue.cast(to, message))
+        connection = self._connection
+        if connection.broken:
+            connection = await self._connected(time.monotonic() + self._timeout)
+        if connection.cast(connection.dialogue.cast(to, message)):
+            await connection.written()
 
     @asynccontextmanager
     async def subscribe(self, topics: Sequence[str]) -> AsyncIterator[AsyncIterator[TailEvent | Lagged]]:

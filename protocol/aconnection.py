@@ -64,7 +64,10 @@ class AsyncConnection:
         self._receiver = self._backend.receiver(sock, self._receive)
         self._writer = Writer(sock, self._backend, self._take, GRACE, self._on_broken)
         self._deadlines = Deadlines(time.monotonic, self._backend.call_later)
-        self._broken: Failed | None = None
+        self.broken = False
+        """Whether nothing more can be said or heard on it."""
+        self._failure = lost()
+        """Why it is broken, once it is."""
         self._closed = False
         self._exchanges: dict[str, Exchange] = {}
         self._stream: deque[ServerFrame] = deque()
@@ -115,22 +118,21 @@ class AsyncConnection:
             del self._exchanges[id]
             if not exchange.done:  # the task was cancelled
                 exchange.done = True
-            self._deadlines.settled()
-            self._rest()
+            if not self._exchanges:
+                self._rest()
         if exchange.frame is None:
             self._raise_if_broken()
             raise late()
         return exchange.frame
 
-    async def cast(self, data: bytes) -> None:
-        """Send something that is not answered, and wait while the socket takes no more."""
+    def cast(self, data: bytes) -> bool:
+        """Send something that is not answered. Return whether to wait until it is :meth:`written`, to go no faster."""
         self._raise_if_broken()
         self._say(data)
-        self._raise_if_broken()
         if self._unsent_bytes > HIGH_WATER:
             self._writer.now()
-        if self._writer.blocked:
-            await self.written()
+        self._raise_if_broken()
+        return self._writer.blocked
 
     async def written(self) -> None:
         """Wait until everything is written."""
@@ -149,11 +151,6 @@ class AsyncConnection:
                 self._listener = None
                 self._rest()
         return self._stream.popleft()
-
-    @property
-    def broken(self) -> bool:
-        """Whether nothing more can be said or heard on it."""
-        return self._broken is not None
 
     def close(self) -> None:
         """End the connection; whoever waits is told. Closing twice is harmless."""
@@ -175,7 +172,11 @@ class AsyncConnection:
         else:
             try:
                 for frame in self.dialogue.feed(data):
-                    self._arrive(frame)
+                    # An answer that nobody waits for any more is dropped.
+                    if type(frame) is not ReplyFrame:
+                        self._arrive(frame)
+                    elif (exchange := self._exchanges.get(frame.id)) is not None:
+                        exchange.finish(frame)
             except Failed as error:
                 self._break(error)
 
@@ -185,12 +186,11 @@ class AsyncConnection:
             self._receiver.pause()
 
     def _arrive(self, frame: ServerFrame) -> None:
-        if not isinstance(frame, ReplyFrame | ErrorFrame):
+        if not isinstance(frame, ErrorFrame):
             self._stream.append(frame)
             if self._listener is not None:
                 self._backend.wake(self._listener)
         elif frame.id is not None:
-            # An answer that nobody waits for any more is dropped.
             if (exchange := self._exchanges.get(frame.id)) is not None:
                 exchange.finish(frame)
         elif frame.code in CLOSING:
@@ -223,9 +223,10 @@ class AsyncConnection:
     # ---------------------------------------------------------------- the end
 
     def _break(self, error: Failed) -> None:
-        if self._broken is not None:
+        if self.broken:
             return
-        self._broken = error
+        self.broken = True
+        self._failure = error
         self._deadlines.close()
         for exchange in self._exchanges.values():
             exchange.finish(None)
@@ -233,5 +234,5 @@ class AsyncConnection:
             self._backend.wake(self._listener)
 
     def _raise_if_broken(self) -> None:
-        if self._broken is not None:
-            raise Failed(self._broken.code, self._broken.message, self._broken.detail)
+        if self.broken:
+            raise Failed(self._failure.code, self._failure.message, self._failure.detail)

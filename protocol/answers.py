@@ -7,13 +7,13 @@ if id, addressee and body are: two strangers who both choose the id ``a1`` do no
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from protocol.framing import Encoding
+from protocol.framing import HEADER, Encoding, encode
 from protocol.wire import CODECS, LARGEST_REPLY, NOTHING_DONE, Code, ErrorFrame, ReplyFrame, RequestFrame
 
 Key = tuple[str, str, int]
@@ -32,24 +32,25 @@ def key_of(request: RequestFrame) -> Key:
 class Asked:
     """One request, under way or answered. The ``Answer`` that a handler is given."""
 
-    __slots__ = ("_memory", "body", "cancel", "encoding", "error", "key", "size", "waiters")
+    __slots__ = ("_memory", "cancel", "data", "done", "encoding", "error", "key", "waiters")
 
     def __init__(self, key: Key, encoding: Encoding, memory: Answers) -> None:
         self.key = key
         self.encoding = encoding
-        """Of ``body``: the one that the first asker spoke."""
-        self.body: msgspec.Raw | None = None
+        """Of ``data``: the one that the first asker spoke."""
+        self.done = False
+        self.data = b""
+        """The reply as it goes on the stream: whoever asks the same again has the same id."""
         self.error: tuple[str, str, Any] | None = None
-        self.size = 500
-        """Bytes that remembering it costs, near enough."""
-        self.waiters: list[Callable[[Asked], None]] = []
+        self.waiters: tuple[Callable[[Asked], None], ...] = ()
         """Called once with the answer, then forgotten."""
         self.cancel: Callable[[], None] = _nothing
         self._memory = memory
 
     @property
-    def done(self) -> bool:
-        return self.body is not None or self.error is not None
+    def size(self) -> int:
+        """Bytes that remembering it costs, near enough."""
+        return 500 + len(self.data)
 
     def begun(self, cancel: Callable[[], None]) -> None:
         """Keep how to give it up, unless it was answered in the act."""
@@ -61,15 +62,14 @@ class Asked:
         if self.done:
             return
         try:
-            body = CODECS[self.encoding].body(value)
+            data = encode(ReplyFrame(self.key[0], value), self.encoding)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             self.fail(Code.HANDLER_FAILED, f"the reply of {self.key[1]} cannot be sent: {error}")
             return
-        self.size = len(memoryview(body))
-        if self.size > LARGEST_REPLY - 1024:
+        if len(data) > LARGEST_REPLY - 1024:
             self.fail(Code.REPLY_TOO_LARGE, f"the reply of {self.key[1]} is larger than {LARGEST_REPLY} bytes")
             return
-        self.body = body
+        self.data = data
         self._finish()
 
     def fail(self, code: str, message: str, detail: Any = None) -> None:
@@ -78,20 +78,24 @@ class Asked:
             self.error = (code, message, detail)
             self._finish()
 
-    def frame(self, id: str, encoding: Encoding) -> ReplyFrame | ErrorFrame:
-        """Return the answer as it goes to a client of this encoding."""
-        if self.body is None:
-            assert self.error is not None
-            code, message, detail = self.error
-            return ErrorFrame(code=code, message=message, id=id, detail=detail)
-        body = self.body
-        if encoding != self.encoding:
-            body = CODECS[encoding].body(CODECS[self.encoding].decode_body(body, Any))
-        return ReplyFrame(id=id, body=body)
+    def failure(self) -> ErrorFrame | None:
+        """Return the typed failure that is the answer, if it is one."""
+        if self.error is None:
+            return None
+        code, message, detail = self.error
+        return ErrorFrame(code=code, message=message, id=self.key[0], detail=detail)
+
+    def said_in(self, encoding: Encoding) -> bytes:
+        """Return the reply as it goes to a client that speaks another encoding than the first one."""
+        codec = CODECS[self.encoding]
+        frame = codec.from_server(self.data[HEADER.size :] if self.encoding == "msgpack" else self.data)
+        assert isinstance(frame, ReplyFrame)
+        return encode(ReplyFrame(frame.id, codec.decode_body(frame.body, Any)), encoding)
 
     def _finish(self) -> None:
+        self.done = True
         self._memory.finished(self)
-        waiters, self.waiters = self.waiters, []
+        waiters, self.waiters = self.waiters, ()
         self.cancel = _nothing
         for tell in waiters:
             tell(self)
@@ -103,28 +107,31 @@ class Answers:
     def __init__(self, kept: int = KEPT, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept = kept
         self._kept_bytes = kept_bytes
-        self._open: dict[Key, Asked] = {}
-        self._done: OrderedDict[Key, Asked] = OrderedDict()
+        self._known: dict[Key, Asked] = {}
+        self._done: deque[Asked] = deque()
+        """Those of them that are over, oldest first."""
         self._bytes = 0
 
     def ask(self, request: RequestFrame, encoding: Encoding) -> tuple[Asked, bool]:
         """Return the request's entry, and whether it is new and has to be begun."""
         key = key_of(request)
-        known = self._open.get(key) or self._done.get(key)
+        known = self._known.get(key)
         if known is not None:
             return known, False
-        asked = self._open[key] = Asked(key, encoding, self)
+        asked = self._known[key] = Asked(key, encoding, self)
         return asked, True
 
     def finished(self, asked: Asked) -> None:
         """Remember an answer, unless it says that nothing was done: that may be tried again."""
-        self._open.pop(asked.key, None)
         if asked.error is not None and asked.error[0] in NOTHING_DONE:
+            del self._known[asked.key]
             return
-        self._done[asked.key] = asked
+        done = self._done
+        done.append(asked)
         self._bytes += asked.size
-        while len(self._done) > self._kept or self._bytes > self._kept_bytes:
-            _, oldest = self._done.popitem(last=False)
+        while len(done) > self._kept or self._bytes > self._kept_bytes:
+            oldest = done.popleft()
+            del self._known[oldest.key]
             self._bytes -= oldest.size
 
 

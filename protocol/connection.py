@@ -130,7 +130,7 @@ class Connection:
             for events in self._subscriptions:
                 events.close()
             for asked in self._open:
-                asked.waiters.remove(self._answered)
+                asked.waiters = tuple(tell for tell in asked.waiters if tell != self._answered)
 
     # ------------------------------------------------------------ reading
 
@@ -151,10 +151,11 @@ class Connection:
             self._fail(edge.error)
 
     def _hear(self, data: bytes) -> None:
-        if self._decoder is None:
-            self._codec = CODECS[detect(data)]
-            self._outbox.encoding = self._codec.encoding
-            self._decoder = decoder_for(self._codec.encoding, self._limits.max_frame)
+        codec = self._codec
+        if codec is None or self._decoder is None:
+            self._codec = codec = CODECS[detect(data)]
+            self._outbox.encoding = codec.encoding
+            self._decoder = decoder_for(codec.encoding, self._limits.max_frame)
         try:
             payloads = self._decoder.feed(data)
             fault = None
@@ -162,7 +163,7 @@ class Connection:
             payloads = error.before
             fault = Hangup(Code.BAD_FRAME, str(error))
         for payload in payloads:
-            self._take(payload)
+            self._take(payload, codec)
         if self._join is not None:
             self._hand_over(self._join, more=fault is not None or self._decoder.partial)
         if self._outbox.overfull:
@@ -208,9 +209,7 @@ class Connection:
 
     # ------------------------------------------------------------ messages
 
-    def _take(self, payload: bytes) -> None:
-        codec = self._codec
-        assert codec is not None
+    def _take(self, payload: bytes, codec: Codec) -> None:
         if self._join is not None:
             self._hand_over(self._join, more=True)
         try:
@@ -260,12 +259,14 @@ class Connection:
             return
         asked, new = self._answers.ask(frame, codec.encoding)
         if asked.done:
-            self._outbox.put(asked.frame(frame.id, codec.encoding))
+            self._answer(asked, 1)
             return
         self._in_flight += 1
-        if asked not in self._open:
-            asked.waiters.append(self._answered)
-        self._open[asked] = self._open.get(asked, 0) + 1
+        if asked in self._open:
+            self._open[asked] += 1
+        else:
+            self._open[asked] = 1
+            asked.waiters += (self._answered,)
         if new:
             try:
                 body = Body(frame.body, codec)
@@ -277,15 +278,24 @@ class Connection:
 
     def _answered(self, asked: Asked) -> None:
         """Put the answer of a request into the outbox, as often as it was asked here."""
-        assert self._codec is not None
         count = self._open.pop(asked)
         self._in_flight -= count
-        for _ in range(count):
-            self._outbox.put(asked.frame(asked.key[0], self._codec.encoding))
+        self._answer(asked, count)
         if self._outbox.overfull:
             self.scope.cancel()
         elif not self._in_flight:
             self._writer.now()  # whoever asks one thing at a time waits for this
+
+    def _answer(self, asked: Asked, count: int) -> None:
+        failure = asked.failure()
+        if failure is not None:
+            for _ in range(count):
+                self._outbox.put(failure)
+            return
+        encoding = self._outbox.encoding
+        data = asked.data if asked.encoding == encoding else asked.said_in(encoding)
+        for _ in range(count):
+            self._outbox.put_encoded(data)
 
     def _cast(self, frame: CastFrame, codec: Codec) -> None:
         try:
@@ -304,7 +314,7 @@ class Connection:
             self._outbox.put(ErrorFrame(code=error.code, message=str(error), id=frame.id, detail=error.detail))
             return
         self._subscriptions.append(events)
-        self._outbox.put(ReplyFrame(id=frame.id, body=codec.body(None)))
+        self._outbox.put(ReplyFrame(id=frame.id, body=None))
         assert self._tasks is not None  # it is only read while run() is under way
         self._tasks.start_soon(self._pump, events, Feed(frame.id, self._limits.events))
 
@@ -319,7 +329,7 @@ class Connection:
         except Refusal as error:
             self._error(error.code, str(error), join.id)
             return
-        self._outbox.put(ReplyFrame(id=join.id, body=self._codec.body(None)))
+        self._outbox.put(ReplyFrame(id=join.id, body=None))
         self._receiver.close()
         self._writer.close()
         self._at_end.set()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from protocol.backend import TimerHandle
 
-_COMPACT_AT = 128
-"""Up to so many settled calls the heap is left alone."""
+_COMPACT_AT = 256
+"""Up to so many calls, done ones among them, nothing is tidied up."""
 
 
 class Expiring(Protocol):
@@ -21,53 +22,68 @@ class Expiring(Protocol):
     done: bool
 
     def expire(self) -> None:
-        """End it: its deadline has come."""
+        """End it: its deadline has come. It is done at once, whatever else that leads to."""
 
 
 class Deadlines:
     """Calls by deadline. A timer of the event loop for each would cost a call more than all else that it does.
 
-    Nearly every call is settled long before its deadline, so settling only counts: a settled call leaves the heap when
-    its time comes, or when half of the heap is such calls. The timer is set for the earliest deadline only.
+    Nearly every call is done long before its deadline, and most have a deadline later than all before them, since they
+    have the same time limit. So those stand in a queue, to which adding is all but free; a heap takes the others. Being
+    done is not told here: such calls leave once they come first, or when there are twice as many as were left the last
+    time. The timer is set for the earliest deadline only.
 
     Args:
         monotonic: the clock, in seconds.
         call_later: sets a timer on it.
     """
 
-    __slots__ = ("_call_later", "_heap", "_order", "_settled", "_timer", "_wakes_at", "monotonic")
+    __slots__ = ("_call_later", "_compact_at", "_heap", "_order", "_rising", "_timer", "_wakes_at", "monotonic")
 
     def __init__(
         self, monotonic: Callable[[], float], call_later: Callable[[float, Callable[[], None]], TimerHandle]
     ) -> None:
         self.monotonic = monotonic
         self._call_later = call_later
+        self._rising: deque[Expiring] = deque()
         self._heap: list[tuple[float, int, Expiring]] = []
         self._order = itertools.count()
-        self._settled = 0
+        self._compact_at = _COMPACT_AT
         self._timer: TimerHandle | None = None
         self._wakes_at = float("inf")
 
+    def __len__(self) -> int:
+        """How many calls are kept, with those that are done already."""
+        return len(self._rising) + len(self._heap)
+
     def add(self, call: Expiring) -> None:
         """Expire the call at its deadline unless it is done by then."""
-        heapq.heappush(self._heap, (call.deadline, next(self._order), call))
-        if call.deadline < self._wakes_at:
-            self._wake_at(call.deadline)
-
-    def settled(self) -> None:
-        """One of the calls is done before its time."""
-        self._settled += 1
-        if self._settled > _COMPACT_AT and self._settled * 2 > len(self._heap):
-            self._heap[:] = [entry for entry in self._heap if not entry[2].done]
-            heapq.heapify(self._heap)
-            self._settled = 0
+        deadline = call.deadline
+        rising = self._rising
+        while rising and rising[0].done:
+            rising.popleft()
+        if not rising or rising[-1].deadline <= deadline:
+            rising.append(call)
+        else:
+            heapq.heappush(self._heap, (deadline, next(self._order), call))
+        if len(rising) + len(self._heap) > self._compact_at:
+            self._compact()
+        if deadline < self._wakes_at:
+            self._wake_at(deadline)
 
     def close(self) -> None:
         """Expire nothing any more."""
+        self._rising.clear()
         self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _compact(self) -> None:
+        self._rising = deque([call for call in self._rising if not call.done])
+        self._heap[:] = [entry for entry in self._heap if not entry[2].done]
+        heapq.heapify(self._heap)
+        self._compact_at = max(_COMPACT_AT, 2 * len(self))
 
     def _wake_at(self, deadline: float) -> None:
         if self._timer is not None:
@@ -78,16 +94,20 @@ class Deadlines:
     def _look(self) -> None:
         self._timer, self._wakes_at = None, float("-inf")  # an expiry may make calls: no timer before the look is over
         try:
-            while self._heap:
-                deadline, _, call = self._heap[0]
-                if call.done:
-                    self._settled -= 1
-                elif deadline > self.monotonic():
-                    break
-                heapq.heappop(self._heap)
-                if not call.done:
-                    call.expire()
+            while (call := self._earliest()) is not None and call.deadline <= self.monotonic():
+                call.expire()
         finally:
             self._wakes_at = float("inf")
-            if self._heap:
-                self._wake_at(self._heap[0][0])
+            if (call := self._earliest()) is not None:
+                self._wake_at(call.deadline)
+
+    def _earliest(self) -> Expiring | None:
+        """Return the call that is not done and ends first; those that are done, before it, are let go."""
+        rising, heap = self._rising, self._heap
+        while rising and rising[0].done:
+            rising.popleft()
+        while heap and heap[0][2].done:
+            heapq.heappop(heap)
+        if rising and not (heap and heap[0][0] < rising[0].deadline):
+            return rising[0]
+        return heap[0][2] if heap else None

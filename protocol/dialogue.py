@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from itertools import count
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from protocol.wire import (
     EventFrame,
     HelloFrame,
     JoinFrame,
+    Kind,
     LaggedFrame,
     MalformedMessage,
     ReplyFrame,
@@ -34,7 +35,11 @@ from protocol.wire import (
 R = TypeVar("R")
 
 _codec = CODECS["msgpack"]
-_reply_type = lru_cache(maxsize=None)(reply_type)
+
+
+@cache
+def _reply_kind(message: type[Request[R]]) -> Kind:
+    return Kind(reply_type(message))
 
 
 class Lagged(Record, frozen=True):
@@ -58,11 +63,11 @@ class Dialogue:
     def request(self, to: str, message: Request[R], timeout: float) -> tuple[str, bytes]:
         """Return the id of a new request, and its bytes."""
         id = self._id()
-        return id, encode_frame(RequestFrame(id=id, to=to, timeout=timeout, body=_codec.body(message)))
+        return id, encode_frame(RequestFrame(id=id, to=to, timeout=timeout, body=message))
 
     def cast(self, to: str, message: Message) -> bytes:
         """Return the bytes of a cast."""
-        return encode_frame(CastFrame(to=to, body=_codec.body(message)))
+        return encode_frame(CastFrame(to=to, body=message))
 
     def subscribe(self, topics: Sequence[str]) -> tuple[str, bytes]:
         """Return the id of a new subscription, and its bytes."""
@@ -100,7 +105,7 @@ def outcome(frame: ServerFrame, message: Request[R]) -> R:
     if not isinstance(frame, ReplyFrame):
         raise failure(frame)
     try:
-        return _codec.decode_body(frame.body, _reply_type(type(message)))  # type: ignore[no-any-return]
+        return _codec.decode_body(frame.body, _reply_kind(type(message)))  # type: ignore[no-any-return]
     except MalformedMessage as error:
         raise Failed(Code.BAD_MESSAGE, f"the reply to {type(message).__name__} is unreadable: {error}") from error
 

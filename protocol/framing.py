@@ -8,13 +8,15 @@ Both decoders are plain state machines without input or output, so they serve so
 from __future__ import annotations
 
 import struct
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
 Encoding = Literal["msgpack", "json"]
 
 HEADER = struct.Struct(">I")
+_HEADER_SIZE: Final = HEADER.size
+_length_at = HEADER.unpack_from
 MAX_FRAME = 1 << 20
 """Default limit of one frame, in bytes."""
 LARGEST_LIMIT = 1 << 30
@@ -58,10 +60,8 @@ def decoder_for(encoding: Encoding, max_frame: int = MAX_FRAME) -> Decoder:
 
 def encode_frame(obj: Any) -> bytes:
     """Return the frame of a msgspec struct or of plain data."""
-    buffer = bytearray(HEADER.size)
-    _msgpack.encode_into(obj, buffer, HEADER.size)
-    HEADER.pack_into(buffer, 0, len(buffer) - HEADER.size)
-    return bytes(buffer)
+    payload = _msgpack.encode(obj)
+    return HEADER.pack(len(payload)) + payload
 
 
 def encode_line(obj: Any) -> bytes:
@@ -80,6 +80,8 @@ class FrameDecoder:
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self._max = _checked(max_frame)
         self._buffer = bytearray()
+        self._wanted = 0
+        """So long the buffer has to be for the payload that it begins to be complete; 0 while its length is unknown."""
 
     @property
     def partial(self) -> bool:
@@ -93,21 +95,30 @@ class FrameDecoder:
             FrameError: a length of zero or over the limit. It is raised at the header, before anything is kept.
         """
         buffer = self._buffer
-        buffer += data
+        if buffer:
+            buffer += data
+            if len(buffer) < self._wanted:
+                return []
+            data = bytes(buffer)
+            buffer.clear()
+        elif not isinstance(data, bytes):
+            data = bytes(data)
         payloads: list[bytes] = []
-        start = 0
-        while len(buffer) - start >= HEADER.size:
-            (length,) = HEADER.unpack_from(buffer, start)
+        start, end = 0, len(data)
+        self._wanted = 0
+        while end - start >= _HEADER_SIZE:
+            (length,) = _length_at(data, start)
             if not 0 < length <= self._max:
-                buffer.clear()
                 what = "a frame of length 0" if not length else f"a frame of {length} bytes; the limit is {self._max}"
                 raise FrameError(what, payloads)
-            end = start + HEADER.size + length
-            if end > len(buffer):
+            first = start + _HEADER_SIZE
+            if first + length > end:
+                self._wanted = _HEADER_SIZE + length
                 break
-            payloads.append(bytes(buffer[start + HEADER.size : end]))
-            start = end
-        del buffer[:start]
+            start = first + length
+            payloads.append(data[first:start])
+        if start < end:
+            buffer += data[start:] if start else data
         return payloads
 
 

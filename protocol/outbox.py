@@ -65,6 +65,12 @@ class Outbox:
             data = encode(frame, self.encoding)
         except UNSPEAKABLE as error:
             data = encode(_instead(frame, error), self.encoding)
+        self.put_encoded(data, feed)
+
+    def put_encoded(self, data: bytes, feed: Feed | None = None) -> None:
+        """Add a message that is encoded already."""
+        if self.overfull:
+            return
         self._entries.append((data, feed))
         self._bytes += len(data)
         self.overfull = self._bytes > OVERFULL
@@ -87,16 +93,22 @@ class Outbox:
 
     def take(self) -> bytes:
         """Return the next bytes to write, several messages joined; empty if there are none."""
-        data = bytearray()
-        while self._entries and len(data) < CHUNK:
-            entry, feed = self._entries.popleft()
-            data += entry
-            self._bytes -= len(entry)
+        entries = self._entries
+        if len(entries) == 1 and entries[0][1] is None:
+            self._bytes = 0
+            return entries.popleft()[0]
+        joined: list[bytes] = []
+        size = 0
+        while entries and size < CHUNK:
+            data, feed = entries.popleft()
+            joined.append(data)
+            size += len(data)
             if feed is not None:
                 feed.waiting -= 1
-                feed.bytes -= len(entry)
+                feed.bytes -= len(data)
                 self._tell_missed(feed)
-        return bytes(data)
+        self._bytes -= size
+        return b"".join(joined)
 
     def _tell_missed(self, feed: Feed) -> None:
         """Say how many events are missing at this place, as soon as there is room for it."""

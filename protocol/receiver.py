@@ -49,23 +49,32 @@ class AsyncioReceiver:
         self._take = take
         self._loop = loop
         self._watching = False
+        self._paused = True
         self._over = False
 
     def resume(self) -> None:
+        self._paused = False
         if not self._watching and not self._over:
             self._watching = True
             self._loop.add_reader(self._socket, self._on_readable)
 
     def pause(self) -> None:
+        # The socket is watched until something comes: whoever asks one thing at a time would pause and resume for each.
+        self._paused = True
+
+    def close(self) -> None:
+        self._over = True
+        self._unwatch()
+
+    def _unwatch(self) -> None:
         if self._watching:
             self._watching = False
             self._loop.remove_reader(self._socket)
 
-    def close(self) -> None:
-        self._over = True
-        self.pause()
-
     def _on_readable(self) -> None:
+        if self._paused:
+            self._unwatch()
+            return
         data = read_once(self._socket)
         if data is None:
             return

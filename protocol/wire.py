@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
@@ -28,6 +28,12 @@ LARGEST_REPLY: Final = 64 << 20
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 ActorName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Timeout = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TIMEOUT)]
+if TYPE_CHECKING:
+    Inner = Any
+else:
+    Inner = msgspec.Raw
+"""What an envelope holds: decoded, the bytes of a message, whose type only the addressee knows; to be encoded, the
+message itself, so that both are written at once."""
 Topics = Annotated[list[str], msgspec.Meta(min_length=1, max_length=32)]
 
 
@@ -123,7 +129,7 @@ class RequestFrame(Frame, frozen=True, tag="request"):
 
     id: Id
     to: ActorName
-    body: msgspec.Raw
+    body: Inner
     timeout: Timeout = 5.0
 
 
@@ -131,7 +137,7 @@ class CastFrame(Frame, frozen=True, tag="cast"):
     """Tell an actor something. Not answered, except by an error without an id if nobody can take it."""
 
     to: ActorName
-    body: msgspec.Raw
+    body: Inner
 
 
 class JoinFrame(Frame, frozen=True, tag="join"):
@@ -168,7 +174,7 @@ class ReplyFrame(Frame, frozen=True, tag="reply"):
     """The answer to a request."""
 
     id: str
-    body: msgspec.Raw
+    body: Inner
 
 
 class ErrorFrame(Frame, frozen=True, tag="error"):
@@ -212,52 +218,64 @@ class _OnlyId(msgspec.Struct):
     id: Id
 
 
+class Kind:
+    """A type or union that messages are decoded to often: a union itself takes longer to look up than to decode."""
+
+    __slots__ = ("type",)
+
+    def __init__(self, type: Any) -> None:
+        self.type = type
+
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class Codec:
     """Reads and writes payloads in one encoding. Stateless; one for each encoding in :data:`CODECS`."""
 
     def __init__(self, encoding: Encoding) -> None:
         module = msgspec.json if encoding == "json" else msgspec.msgpack
         self.encoding = encoding
-        self._encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder = module.Encoder()
-        self._from_client: Any = module.Decoder(ClientFrame)
-        self._from_server: Any = module.Decoder(ServerFrame)
-        self._decoder: Any = lru_cache(maxsize=1024)(module.Decoder)
-        """One for each type: making one for a union costs several times what decoding a message does."""
-        self._id: Any = module.Decoder(_OnlyId)
+        self._from_client: Any = module.Decoder(ClientFrame).decode
+        self._from_server: Any = module.Decoder(ServerFrame).decode
+        self._id: Any = module.Decoder(_OnlyId).decode
 
-    def body(self, message: Any) -> msgspec.Raw:
-        """Return a message as it stands inside an envelope."""
-        return msgspec.Raw(self._encoder.encode(message))
+        @lru_cache(maxsize=1024)
+        def decoder(kind: Any) -> Any:
+            return module.Decoder(kind.type if isinstance(kind, Kind) else kind).decode
+
+        self._decoder = decoder
+        """One for each type: making one for a union costs several times what decoding a message does."""
 
     def decode_body(self, body: msgspec.Raw | bytes, kind: Any) -> Any:
-        """Return the message inside an envelope.
+        """Return the message inside an envelope: of a type, a union of types, or a :class:`Kind`.
 
         Raises:
             MalformedMessage: it is not of that type; the text says where and why.
         """
         try:
-            return self._decoder(kind).decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._decoder(kind)(body)
+        except _UNREADABLE as error:
             raise MalformedMessage(str(error)) from error
 
     def from_client(self, payload: bytes) -> ClientFrame:
         """Return what a client sent, or raise :class:`MalformedMessage`."""
-        return self._envelope(self._from_client, payload)  # type: ignore[no-any-return]
+        try:
+            return self._from_client(payload)  # type: ignore[no-any-return]
+        except _UNREADABLE as error:
+            raise MalformedMessage(str(error), self._id_of(payload)) from error
 
     def from_server(self, payload: bytes) -> ServerFrame:
         """Return what a server sent, or raise :class:`MalformedMessage`."""
-        return self._envelope(self._from_server, payload)  # type: ignore[no-any-return]
-
-    def _envelope(self, decoder: Any, payload: bytes) -> Any:
         try:
-            return decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._from_server(payload)  # type: ignore[no-any-return]
+        except _UNREADABLE as error:
             raise MalformedMessage(str(error), self._id_of(payload)) from error
 
     def _id_of(self, payload: bytes) -> str | None:
         try:
-            return self._id.decode(payload).id  # type: ignore[no-any-return]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._id(payload).id  # type: ignore[no-any-return]
+        except _UNREADABLE:
             return None
 
 

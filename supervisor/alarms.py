@@ -15,13 +15,12 @@ from supervisor.clock import Clock
 class Alarm:
     """One of the times. Made by :meth:`Alarms.at`."""
 
-    __slots__ = ("_callback", "_deadlines", "deadline", "done")
+    __slots__ = ("_callback", "deadline", "done")
 
-    def __init__(self, deadlines: Deadlines, deadline: float, callback: Callable[[], None]) -> None:
+    def __init__(self, deadline: float, callback: Callable[[], None]) -> None:
         self.deadline = deadline
         self.done = False
         """Whether its time has come, or it was cancelled."""
-        self._deadlines = deadlines
         self._callback: Callable[[], None] | None = callback
 
     def expire(self) -> None:
@@ -35,8 +34,7 @@ class Alarm:
         """Do not call back any more. Harmless twice, or afterwards."""
         if not self.done:
             self.done = True
-            self._callback = None  # it lies on the heap for a while, and should not keep the dead
-            self._deadlines.settled()
+            self._callback = None  # it is kept for a while, and should not keep the dead
 
 
 class Alarms:
@@ -49,7 +47,7 @@ class Alarms:
 
     def at(self, moment: float, callback: Callable[[], None]) -> Alarm:
         """Call back at this time on the monotonic clock, or at once if it has passed."""
-        alarm = Alarm(self.deadlines, moment, callback)
+        alarm = Alarm(moment, callback)
         self.deadlines.add(alarm)
         return alarm
 

@@ -36,7 +36,6 @@ class Pending(Generic[R]):
     __slots__ = (
         "_backend",
         "_callbacks",
-        "_deadlines",
         "_error",
         "_holder",
         "_value",
@@ -61,13 +60,12 @@ class Pending(Generic[R]):
         self._value: R | None = None
         self._error: Exception | None = None
         self._waiter: Waiter | None = None
-        self._callbacks: list[Callable[[Pending[R]], None]] | None = None
+        self._callbacks: tuple[Callable[[Pending[R]], None], ...] = ()
         self._holder: set[Pending[Any]] | None = None
         self.asked: Cell | None = None
         """Set where a task might await this that serves the actor itself."""
         self.queued_in: Cell | None = None
         """The mailbox that it lies in: settled there, it takes up room for nothing."""
-        self._deadlines: Deadlines | None = deadlines
         deadlines.add(self)
 
     @property
@@ -112,10 +110,8 @@ class Pending(Generic[R]):
         """
         if self.done:
             callback(self)
-        elif self._callbacks is None:
-            self._callbacks = [callback]
         else:
-            self._callbacks.append(callback)
+            self._callbacks += (callback,)
 
     def cancel(self) -> None:
         """Give the call up: the handler's token is done, and what it says is dropped. Harmless afterwards."""
@@ -128,9 +124,6 @@ class Pending(Generic[R]):
         self.done = True
         self._value = value
         self._error = error
-        if self._deadlines is not None:
-            self._deadlines.settled()
-            self._deadlines = None
         if self.queued_in is not None:
             self.queued_in.abandoned = True
             self.queued_in = None
@@ -139,7 +132,7 @@ class Pending(Generic[R]):
             self._holder = None
         if self._waiter is not None:
             self._backend.wake(self._waiter)
-        if self._callbacks is not None:
+        if self._callbacks:
             self._call_back()
         return True
 
@@ -151,12 +144,11 @@ class Pending(Generic[R]):
 
     def expire(self) -> None:
         """Settle the call because its deadline has come; for :class:`~supervisor.deadlines.Deadlines`."""
-        self._deadlines = None
         self.settle(None, CallTimeout(f"{self.to} did not answer {type(self.message).__name__} in time"))
 
     def _call_back(self) -> None:
-        callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
+        callbacks, self._callbacks = self._callbacks, ()
+        for callback in callbacks:
             with Boundary(None) as edge:
                 callback(self)
             if edge.error is not None:  # a fault of the caller's; it must not be the end of whoever answers

@@ -68,8 +68,19 @@ class Service:
                     cell.after_take(letter)
                 if isinstance(letter, Pending):
                     letter.queued_in = None
-                    if not letter.done:
-                        await self._handle(letter.message, letter)
+                    if letter.done:
+                        continue
+                    message = letter.message
+                    if (run := plain.get(type(message))) is None:
+                        await self._handle(message, letter)
+                        continue
+                    self.last_kind = type(message)
+                    self._in_hand.append(letter)
+                    try:
+                        letter.settle(await run(actor, message))
+                    except (Refused, ExceptionGroup) as error:
+                        self._refuse(message, error)
+                    self._in_hand.clear()
                 elif (run := plain.get(type(letter))) is None:
                     await self._handle(letter, None)
                 else:
@@ -99,18 +110,14 @@ class Service:
         self._in_hand.clear()
 
     async def _handle(self, message: Message, pending: Pending[Any] | None) -> None:
-        """Handle what is not a cast to a plain handler."""
+        """Handle what no plain handler takes."""
         handler = self._actor.__handlers__.get(type(message))
         if handler is None:
             self._not_handled(message, pending)
             return
         self.last_kind = type(message)
         try:
-            if handler.mode != "plain":
-                await self._handle_with_replies(handler, message, pending)
-            elif pending is not None:
-                self._in_hand.append(pending)
-                pending.settle(await handler.run(self._actor, message))
+            await self._handle_with_replies(handler, message, pending)
         except (Refused, ExceptionGroup) as error:
             self._refuse(message, error)
         self._in_hand.clear()

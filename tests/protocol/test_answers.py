@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from protocol.answers import Answers, Asked
-from protocol.wire import ErrorFrame, ReplyFrame, RequestFrame
+from protocol.wire import ErrorFrame, RequestFrame
 
 
 def request(id: str, body: bytes = b"{}") -> RequestFrame:
@@ -52,20 +52,19 @@ def test_an_answer_is_told_once_to_each_who_waits_and_never_changes() -> None:
     memory = Answers()
     asked, _ = memory.ask(request("a"), "msgpack")
     told: list[Asked] = []
-    asked.waiters += [told.append, told.append]
+    asked.waiters += (told.append, told.append)
     asked.reply({"n": 1})
     asked.reply({"n": 2})
     asked.fail("late", "too late")
     assert told == [asked, asked]
-    frame = asked.frame("a", "json")
-    assert isinstance(frame, ReplyFrame) and bytes(frame.body) == b'{"n":1}'
+    assert asked.said_in("json") == b'{"type":"reply","id":"a","body":{"n":1}}\n'
 
 
 def test_a_failure_keeps_its_detail() -> None:
     memory = Answers()
     asked, _ = memory.ask(request("a"), "json")
     asked.fail("refused", "no", {"why": 1})
-    assert asked.frame("a", "msgpack") == ErrorFrame(code="refused", message="no", id="a", detail={"why": 1})
+    assert asked.failure() == ErrorFrame(code="refused", message="no", id="a", detail={"why": 1})
     assert known(memory, "a")
 
 

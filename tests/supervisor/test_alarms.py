@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import anyio
 import pytest
@@ -64,7 +65,7 @@ async def test_cancelled_alarms_hold_nothing_and_do_not_pile_up() -> None:
     alarms = Alarms(clock)
     for _ in range(10_000):
         alarms.at(30.0, lambda: None).cancel()
-    assert len(alarms.deadlines._heap) < 1_000
+    assert len(alarms.deadlines) < 1_000
 
 
 @pytest.mark.anyio
@@ -75,3 +76,26 @@ async def test_nothing_goes_off_once_they_are_closed() -> None:
     alarms.close()
     await clock.advance(2.0)
     assert heard == []
+
+
+@pytest.mark.anyio
+async def test_alarms_go_off_in_the_order_of_their_times_in_whatever_order_they_are_set() -> None:
+    clock, heard = VirtualClock(), list[int]()
+    alarms = Alarms(clock)
+    moments = [5, 9, 1, 7, 3, 8, 2, 6, 4]
+    set_ = {moment: alarms.at(float(moment), partial(heard.append, moment)) for moment in moments}
+    set_[1].cancel()
+    set_[7].cancel()
+    await clock.advance(10.0)
+    assert heard == [2, 3, 4, 5, 6, 8, 9]
+
+
+@pytest.mark.anyio
+async def test_one_that_lasts_does_not_keep_the_cancelled_ones_after_it() -> None:
+    clock = VirtualClock()
+    alarms = Alarms(clock)
+    lasting = alarms.at(20.0, lambda: None)
+    for number in range(10_000):
+        alarms.at(30.0 + number, lambda: None).cancel()
+    assert not lasting.done
+    assert len(alarms.deadlines) < 1_000
