@@ -1,9 +1,9 @@
-"""What surrounds an actor in a process of its own: cells that stand for the tree's actors, and its own mailbox."""
+"""What surrounds an actor outside of the process of its tree: cells that stand for the others, and its own mailbox."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -12,7 +12,7 @@ from protocol.deadlines import Deadlines
 from protocol.messages.common import Message, Request, reply_type
 from supervisor import link_protocol as wire
 from supervisor.clock import Clock, SystemClock
-from supervisor.errors import CallFailed, ConnectionLost, MailboxFull
+from supervisor.errors import CallFailed, ConnectionLost, MailboxFull, NotRunning
 from supervisor.mailbox import Cell, Phase
 from supervisor.monitor import Down
 from supervisor.outbox import FrameTooLarge, Outbox
@@ -41,6 +41,7 @@ class Daemon:
         self._watches: dict[tuple[Hashable, str], int] = {}
         self._notify: dict[int, Callable[[Down], None]] = {}
         self._stream = EventStream(self.clock)
+        self._lost = False
 
     def cell(self, name: str) -> Cell:
         if self.own is not None and name == self.own.name:
@@ -88,12 +89,19 @@ class Daemon:
     # ---------------------------------------------------------------- to actors of the tree
 
     def cast(self, to: str, message: Message) -> None:
-        """Send a cast. Raises ``MailboxFull`` if the link takes no more, ``FrameTooLarge`` if it never could."""
+        """Send a cast. Raises ``MailboxFull`` if the link takes no more, ``FrameTooLarge`` if it never could.
+
+        After the end of the link it says nothing, as to one that does not run.
+        """
+        if self._lost:
+            return
         if not self.outbox.put(wire.Cast(to, wire.kind_of(message), wire.body_of(message)), must=False):
             raise MailboxFull(f"the link to the daemon is full: nothing can be said to {to}")
 
     async def send(self, to: str, message: Message) -> None:
         """Send a cast and wait until there was room for it."""
+        if self._lost:
+            return
         number = self._next_number()
         room = self._sends[number] = _Room(self)
         try:
@@ -107,9 +115,12 @@ class Daemon:
 
     def call(self, pending: Pending[Any]) -> None:
         """Send a call; it is settled when the answer comes, or by its own deadline."""
+        if self._lost:
+            pending.settle(None, NotRunning(f"{pending.to} cannot be asked: the link to the tree has ended"))
+            return
         number = self._next_number()
         kind, body = wire.kind_of(pending.message), wire.body_of(pending.message)
-        timeout = pending.deadline - self.clock.monotonic()
+        timeout = max(0.0, pending.deadline - self.clock.monotonic())
         try:
             sent = self.outbox.put(wire.Call(number, pending.to, kind, body, timeout), must=False)
         except FrameTooLarge as error:
@@ -132,9 +143,19 @@ class Daemon:
         elif (pending := self._calls.pop(frame.number, None)) is not None:
             settle(pending, frame)
 
+    def lose(self) -> None:
+        """The link has ended, and the actor lives on for a while: fail at once whatever waits for the tree."""
+        self._lost = True
+        for room in self._sends.values():
+            room.error = ConnectionLost("the link to the tree ended while a message waited for room")
+            self.backend.wake(room.waiter)
+        for pending in list(self._calls.values()):
+            text = f"the link to the tree ended before {pending.to} answered; whether it was done is unknown"
+            pending.settle(None, ConnectionLost(text))
+
     def lost(self, to: str, kind: str, why: str) -> None:
         """A message became a dead letter in this process."""
-        self.outbox.put(wire.Lost(to, kind, why))
+        self.outbox.put(wire.Lost(to, kind, cast("wire.LostWhy", why)))
 
     def _forget(self, number: int) -> None:
         if self._calls.pop(number, None) is not None:
@@ -263,7 +284,7 @@ def settle(pending: Pending[Any], answer: wire.Settled) -> None:
     request = type(pending.message)
     try:
         value = msgspec.msgpack.decode(answer.value, type=reply_type(request))
-    except msgspec.ValidationError as error:
+    except wire.UNREADABLE as error:
         text = f"{pending.to} answered {request.__name__} with something else: {error}"
         pending.settle(None, wire.UnknownMessage(text))
     else:

@@ -1,4 +1,6 @@
-"""What the daemon and a process child say to each other: one tagged msgpack map in each frame of the socketpair.
+"""What a tree and an actor outside of its process say to each other: one tagged msgpack map in each frame of the link.
+
+The link is the socketpair of a process child, or the connection over which a guest has joined.
 
 Bodies are messages of actors, encoded apart (``msgspec.Raw``) and decoded by the type that the receiver handles under
 the name given: unknown types, unknown fields and wrong values are refused. Names of types are looked up among the
@@ -7,8 +9,9 @@ message classes that are imported already; nothing is imported or unpickled beca
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -36,12 +39,12 @@ class Start(Frame, frozen=True):
 
     name: str
     incarnation: int
-    target: str
-    """``module:Class``."""
-    arguments: msgspec.Raw
-    """The keyword arguments of the class."""
     shutdown: float | Literal["infinity"]
     """How long ``on_stop`` may take after a crash, in seconds; after a stop the daemon counts."""
+    target: str = ""
+    """``module:Class``. Empty for a guest, which knows what it serves."""
+    arguments: msgspec.Raw = msgspec.Raw(b"\x80")
+    """The keyword arguments of the class."""
 
 
 class Deliver(Frame, frozen=True):
@@ -60,9 +63,11 @@ class GiveUp(Frame, frozen=True):
 
 
 class Stop(Frame, frozen=True):
-    """Finish the message in hand, run ``on_stop``, and end with this reason. Who takes too long is killed."""
+    """Finish the message in hand, run ``on_stop``, and end with this reason. Who takes too long is cut off."""
 
     reason: Reason
+    returns: bool = False
+    """The name will be served again, so a guest may join again."""
 
 
 class Inject(Frame, frozen=True):
@@ -98,7 +103,7 @@ class Trace(Frame, frozen=True):
 class Acked(Frame, frozen=True):
     """``on_start`` has returned. The mailbox is kept by the daemon from now on, by this policy."""
 
-    bound: int
+    bound: Annotated[int, msgspec.Meta(ge=1)]
     overflow: Overflow
 
 
@@ -166,12 +171,16 @@ class Link(Frame, frozen=True):
     name: str
 
 
+LostWhy = Literal["stopping", "not running", "mailbox full", "not handled", "refused", "cannot be encoded"]
+"""Dead letters are counted by these words; so a peer may not choose others."""
+
+
 class Lost(Frame, frozen=True):
     """A message became a dead letter in the child's process."""
 
     to: str
     kind: str
-    why: str
+    why: LostWhy
 
 
 class Cast(Frame, frozen=True):
@@ -188,7 +197,7 @@ class Call(Frame, frozen=True):
     to: str
     kind: str
     body: msgspec.Raw
-    timeout: float
+    timeout: Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Forget(Frame, frozen=True):
@@ -246,15 +255,19 @@ _to_daemon: msgspec.msgpack.Decoder[ToDaemon] = msgspec.msgpack.Decoder(ToDaemon
 _encode = msgspec.msgpack.Encoder().encode
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that a peer made up."""
+
+
 class BadFrame(Exception):
-    """A frame that is not one of ours."""
+    """A frame that is not one of ours, or may not come now."""
 
 
 def read_to_daemon(payload: bytes) -> ToDaemon:
     """Decode what a child sent. Raises :class:`BadFrame`."""
     try:
         return _to_daemon.decode(payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise BadFrame(str(error)) from error
 
 
@@ -311,18 +324,17 @@ class Bodies:
             decoder = self._decoders[kind] = msgspec.msgpack.Decoder(klass)
         try:
             return decoder.decode(body)
-        except msgspec.ValidationError as error:
+        except UNREADABLE as error:
             raise UnknownMessage(f"not a valid {kind}: {error}") from error
 
 
 def _imported(kind: str) -> type[Message] | None:
-    waiting: list[type[Message]] = [Message]
-    while waiting:
-        klass = waiting.pop()
-        if f"{klass.__module__}:{klass.__qualname__}" == kind:
-            return klass
-        waiting += klass.__subclasses__()
-    return None
+    """Look a message class up, in a time that does not depend on what a peer may ask for."""
+    module, _, name = kind.partition(":")
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found if isinstance(found, type) and issubclass(found, Message) else None
 
 
 _FAILURES: dict[str, type[CallFailed]] = {

@@ -1,7 +1,8 @@
-"""What passes between the tree and a process child while it lives: letters, calls, monitors, publications."""
+"""What passes over a link while its actor lives: letters, calls, monitors, publications. The tree's side."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from protocol.messages.common import Message
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 WINDOW = 32
 """Letters that may be under way to a child that has not taken them in hand: enough to keep a batch handler busy."""
+
+
+MOST = 10_000
+"""Calls, sends that wait for room, monitors and links of one far end, of each. What they cost is the tree's memory."""
 
 
 class Traffic:
@@ -47,6 +52,8 @@ class Traffic:
         self._watches: dict[int, Cell] = {}
         """The cells, not the names: a watched name that is not used yet is remembered only while somebody holds it."""
         self._links: list[tuple[str, int]] = []
+        self._sending = 0
+        """Sends of the child that wait for room."""
         self._waiter: Waiter | None = None
         self._fed = False
         self._ended = False
@@ -145,12 +152,14 @@ class Traffic:
             case wire.RequestShutdown(reason=reason, exit_code=code):
                 self._around.request_shutdown(reason, code)
             case wire.Watch(watch=number, name=name):
+                self._count(self._watches, number)
                 self._watches[number] = self._around.cell(name)
                 self._around.watch((self, number), name, lambda down: self._tell_down(number, down))
             case wire.Unwatch(watch=number):
                 if (watched := self._watches.pop(number, None)) is not None:
                     self._around.unwatch((self, number), watched.name)
             case wire.Link(name=name):
+                self._count(self._links)
                 self._links.append((name, self._around.cell(name).next_to_end))
             case wire.Fail(reason=reason, name=name, incarnation=incarnation):
                 self._around.fail(name, incarnation, reason)
@@ -160,6 +169,12 @@ class Traffic:
         for letter in [*self._under_way.values(), *self._orders.values(), *(self._cell.system or ())]:
             if isinstance(letter, Pending):
                 letter.settle(None, self._cell.refusal())
+
+    def _count(self, known: Collection[object], number: int | None = None) -> None:
+        if number in known:
+            raise wire.BadFrame(f"the number {number} is in use")
+        if len(known) >= MOST:
+            raise wire.BadFrame(f"more than {MOST} monitors or links")
 
     def _taken(self, number: int) -> None:
         if self._under_way.pop(number, None) is not None and self._waiter is not None:
@@ -171,7 +186,11 @@ class Traffic:
             message = self._bodies.decode(frame.kind, frame.body)
             if frame.sent is None:
                 cell.cast(message)
+            elif self._sending >= MOST:
+                full = MailboxFull(f"{MOST} messages wait already until somebody has room for them")
+                self._outbox.put(wire.Settled(frame.sent, failure=wire.failure_of(full)))
             else:
+                self._sending += 1
                 self._tasks.start_soon(self._send, cell, message, frame.sent)
         except CallFailed as error:
             # The child's cast returned long ago, so nobody can be told; it is counted like any letter that was lost.
@@ -184,10 +203,16 @@ class Traffic:
             self._outbox.put(wire.Settled(number, failure=wire.failure_of(error)))
         else:
             self._outbox.put(wire.Settled(number))
+        finally:
+            self._sending -= 1
 
     def _call(self, frame: wire.Call) -> None:
         number = frame.call
+        if number in self._calls:
+            raise wire.BadFrame(f"the number {number} is in use")
         try:
+            if len(self._calls) >= MOST:
+                raise MailboxFull(f"{MOST} calls are under way already")
             request = self._bodies.decode(frame.kind, frame.body)
         except CallFailed as error:
             self._outbox.put(wire.Settled(number, failure=wire.failure_of(error)))

@@ -10,11 +10,15 @@ import os
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 
 import anyio
 
 from protocol.framing import encode_frame
 from supervisor.link_protocol import MAX_FRAME, Frame
+
+OVERFULL = 64 << 20
+"""Bytes of frames that must not be lost, above which the peer has to be given up: it takes none of them."""
 
 
 class FrameTooLarge(ValueError):
@@ -27,11 +31,13 @@ class Outbox:
     Args:
         sock: the socket; owned by the caller.
         bound: how many bytes may wait. Frames that must not be lost (answers, reasons) are taken beyond it.
+        overfull: called once, if so much waits that nothing more should be kept for this peer.
     """
 
-    def __init__(self, sock: socket.socket, bound: int = 4 << 20) -> None:
+    def __init__(self, sock: socket.socket, bound: int = 4 << 20, overfull: Callable[[], None] | None = None) -> None:
         self._socket = sock
         self._bound = bound
+        self._overfull = overfull
         self._waiting: deque[memoryview] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -64,7 +70,12 @@ class Outbox:
                 self._write()
                 if self._waiting:
                     os.eventfd_write(self._wake, 1)
-            return not self._broken
+            overfull = self._overfull if self._bytes > OVERFULL else None
+            if overfull is not None:
+                self._overfull = None
+        if overfull is not None:
+            overfull()
+        return not self._broken
 
     async def drain(self) -> None:
         """Write what waits, for ever. One task; cancel it to end it."""
