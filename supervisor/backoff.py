@@ -13,7 +13,9 @@ from supervisor.errors import SpecError
 class Backoff:
     """``min(most, first * factor**n) * (1 + random * jitter)`` seconds before attempt ``n``, counted from 0.
 
-    ``n`` returns to 0 once a child has run for ``reset_after`` seconds; a successful start alone resets nothing.
+    ``n`` returns to 0 once a child has run for ``reset_after`` seconds; a successful start alone resets nothing. What
+    counts is the time from its ack to its crash: not how long it then takes to end, nor the silence for which its
+    liveness limit ended it.
 
     Raises:
         SpecError: a value that makes no sense.

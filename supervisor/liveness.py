@@ -83,4 +83,4 @@ class Liveness:
             self._arm()
         else:
             self.stop()
-            self._kill(Timeout(f"no progress for {limit:g} s in phase {phase!r}"))
+            self._kill(Timeout(f"no progress for {limit:g} s in phase {phase!r}", now - due + limit))

@@ -71,9 +71,13 @@ class StartFailed(msgspec.Struct, frozen=True, tag="start_failed"):
 
 
 class Timeout(msgspec.Struct, frozen=True, tag="timeout"):
-    """Ended because it made no progress within its liveness limit."""
+    """Ended because it made no progress within its liveness limit.
+
+    ``silence``: for how many seconds, on the clock of its tree.
+    """
 
     detail: str
+    silence: float = 0.0
 
     def __str__(self) -> str:
         return f"timeout: {self.detail}"

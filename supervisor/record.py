@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from supervisor.errors import BootRefused, Stuck
 from supervisor.limits import kill_grace, stop_limit
 from supervisor.mailbox import Cell, Phase
-from supervisor.reasons import Killed, Reason, StartFailed, is_clean
+from supervisor.reasons import Killed, Reason, StartFailed, Timeout, is_clean
 from supervisor.reports import report_crash, report_lifecycle
 from supervisor.spec import ChildSpec, SupervisorSpec, names_in
 
@@ -111,7 +111,7 @@ class ChildRecord:
         self.due = 0.0
         self.started_at: float | None = None
         self.ran_for = 0.0
-        """How long the newest incarnation ran, in seconds."""
+        """How long the newest incarnation ran well, in seconds: neither its last silence nor its clean-up counts."""
 
     @property
     def id(self) -> str:
@@ -187,6 +187,9 @@ class ChildRecord:
     def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         if incarnation is not self.incarnation:
             return False
+        if self.started_at is not None:
+            silence = reason.silence if isinstance(reason, Timeout) else 0.0
+            self.ran_for = self.runtime.clock.monotonic() - self.started_at - silence
         if self.fate == "own":
             self.status = Status.EXITED
             limit, grace = stop_limit(self.spec), kill_grace(self.spec)
@@ -203,12 +206,9 @@ class ChildRecord:
         if self.overdue is not None:
             self.overdue.cancel()
             self.overdue = None
-        self.incarnation = self.told = None
+        self.incarnation = self.told = self.started_at = None
         self.exit = self.last_reason = reason
         self.series.ended(reason)
-        if self.started_at is not None:
-            self.ran_for = self.runtime.clock.monotonic() - self.started_at
-            self.started_at = None
         if self.fate == "final" and self.is_current:
             self.cell.phase = Phase.ENDED
         self.runtime.stuck.pop(self.id, None)

@@ -293,9 +293,12 @@ class Supervisor(Steps):
         child.due = due
         self.pending[child.id] = child
 
-    async def _stop_siblings(self, child: ChildRecord) -> None:
-        """Take down the others of the group, in reverse order; temporary ones for good (``restart/3``)."""
+    async def _stop_siblings(self, child: ChildRecord, *, running: bool = False) -> None:
+        """Take down the others of the group, or those that run, in reverse order; temporary ones for good
+        (``restart/3``)."""
         for sibling in reversed(self.siblings(child)):
+            if running and sibling.status is not Status.RUNNING:
+                continue
             self.pending.pop(sibling.id, None)
             last = sibling.spec.restart == "temporary" and sibling.status is not Status.NEW
             ended = await self.end_one(sibling, Shutdown(f"{child.id} is restarted"), "final" if last else "again")
@@ -309,13 +312,18 @@ class Supervisor(Steps):
         """Start a child and its group, in start order (``restart_multiple_children/3``), up to the next one that has a
         restart of its own pending: those behind it are started with it.
 
-        A failing start is counted like a crash of that child. Under rest_for_one the retry goes on from there; under
-        one_for_all those just started go down again.
+        Those that were started by hand in the meantime go down first, and come up in their turn. A failing start is
+        counted like a crash of that child. Under rest_for_one the retry goes on from there; under one_for_all those
+        just started go down again.
         """
-        siblings = self.siblings(child)
-        if any(one.alive for one in (child, *siblings) if one.status is not Status.RUNNING):
-            child.due = float("inf")  # one of them has not ended: no new incarnation beside the old
+        if not self._have_ended(child):
+            child.due = float("inf")  # no new incarnation beside the old
             return
+        await self._stop_siblings(child, running=True)
+        if not self._have_ended(child):
+            child.due = float("inf")
+            return
+        siblings = self.siblings(child)
         del self.pending[child.id]
         for one in list(self.children.values()):
             if self.halted():
@@ -333,6 +341,10 @@ class Supervisor(Steps):
             else:
                 await self._restart(one, one.last_reason or Killed())
                 return
+
+    def _have_ended(self, child: ChildRecord) -> bool:
+        """Whether nothing is left of all of its group that do not run."""
+        return not any(one.alive for one in (child, *self.siblings(child)) if one.status is not Status.RUNNING)
 
     async def renew(self, child: ChildRecord) -> None:
         """End a child and start it again with its group, as a crash would have it, but uncounted and without delay."""

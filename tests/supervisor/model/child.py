@@ -43,7 +43,9 @@ class Child:
         self.status = "running"
         model.tell(self, "started")
 
-    def ending(self) -> None:
+    def ending(self, model: Model) -> None:
+        if self.since is not None:
+            self.ran_for, self.since = model.now - self.since, None
         if self.boss is None:
             self.status = "stopping"
         elif self.left_alone:
@@ -51,8 +53,6 @@ class Child:
 
     def over(self, model: Model, reason: str) -> None:
         self.life, self.exit, self.ended_before = None, reason, True
-        if self.since is not None:
-            self.ran_for, self.since = model.now - self.since, None
         model.tell(self, "exited", reason)
         if self.boss is None:
             self.status = "stopped"

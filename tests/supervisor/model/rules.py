@@ -75,7 +75,7 @@ class Supervisor:
         else:
             self.stopping = "start failed"
         assert self.stopping is not None
-        self.me.ending()
+        self.me.ending(self.model)
         for request in self.requests:
             request.answer = "SupervisorStopping"
         if self.spec.dynamic:
@@ -253,9 +253,11 @@ class Supervisor:
         if child not in self.pending:
             self.pending.append(child)
 
-    def fell_group(self, child: Child) -> Steps:
+    def fell_group(self, child: Child, *, running: bool = False) -> Steps:
         """restart/3: the others of the group go down, in reverse; temporary ones are not started again."""
         for one in reversed(self.group(child)):
+            if running and one.status != "running":
+                continue
             if one in self.pending:
                 self.pending.remove(one)
             last = one.spec.restart == "temporary" and one.status != "not started"
@@ -266,11 +268,13 @@ class Supervisor:
                 one.status = "waiting"
 
     def restart_group(self, child: Child) -> Steps:
-        """restart_multiple_children/3: in start order; ours: up to the next that has a restart of its own pending."""
-        group = self.group(child)
-        if any(one.life and one.status != "running" for one in (child, *group)):
+        """restart/3, restart_multiple_children/3: those that run go down; then all start, in order. Ours: up to the next
+        that has a restart of its own pending."""
+        if any(one.life and one.status != "running" for one in (child, *self.group(child))):
             child.due = inf  # no new incarnation beside one that is ending: the next exit decides
             return
+        yield from self.fell_group(child, running=True)
+        group = self.group(child)
         self.pending.remove(child)
         for one in list(self.children.values()):
             if one in group and one in self.pending:

@@ -38,7 +38,7 @@ class Worker:
         if self.phase == "starting" and not self.door.shut:
             if self.door.failures:
                 self.door.failures -= 1
-                self.child.ending()
+                self.child.ending(self.model)
                 self.finish("start failed")
             else:
                 self.phase = "running"
@@ -58,7 +58,7 @@ class Worker:
 
     def leave(self, reason: str) -> None:
         self.phase, self.reason = "ending", reason
-        self.child.ending()
+        self.child.ending(self.model)
         if not self.door.held:
             self.finish(reason)
 
