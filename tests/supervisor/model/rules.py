@@ -268,8 +268,10 @@ class Supervisor:
                 one.status = "waiting"
 
     def restart_group(self, child: Child) -> Steps:
-        """restart/3, restart_multiple_children/3: those that run go down; then all start, in order. Ours: up to the next
-        that has a restart of its own pending."""
+        """restart/3, restart_multiple_children/3: those that run go down; then all start, in order.
+
+        Ours: up to the next that has a restart of its own pending.
+        """
         if any(one.life and one.status != "running" for one in (child, *self.group(child))):
             child.due = inf  # no new incarnation beside one that is ending: the next exit decides
             return
