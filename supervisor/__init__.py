@@ -41,6 +41,7 @@ from supervisor.errors import (
 )
 from supervisor.mailbox import Mailbox
 from supervisor.monitor import Down
+from supervisor.partitions import PartitionRefs, partitions
 from supervisor.reasons import Crash, Killed, Normal, Reason, Shutdown, StartFailed, Timeout
 from supervisor.ref import Ref
 from supervisor.reply import Pending, Reply
@@ -82,6 +83,7 @@ __all__ = [
     "NoSuchChild",
     "Normal",
     "NotRunning",
+    "PartitionRefs",
     "Pending",
     "ProcessStart",
     "Reason",
@@ -113,4 +115,5 @@ __all__ = [
     "on_deferred",
     "on_down",
     "open_tree",
+    "partitions",
 ]

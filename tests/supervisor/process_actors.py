@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from protocol.messages.common import Message, Record, Request
-from supervisor import Actor, Down, Mailbox, Refused, Reply, on, on_batch, on_deferred, on_down
+from supervisor import Actor, Down, Mailbox, PartitionRefs, Refused, Reply, on, on_batch, on_deferred, on_down
 from supervisor.reasons import Reason
 
 
@@ -146,6 +146,14 @@ class Point(Record, frozen=True):
     y: int
 
 
+class Route(Request[list[str]], frozen=True):
+    """Cast a Note to the partition of each key; the names of those are the answer."""
+
+    id: str
+    count: int
+    keys: list[str]
+
+
 class Mirror(Request[Point], frozen=True):
     point: Point
 
@@ -194,6 +202,13 @@ class Worker(Actor):
             "threads": threading.active_count(),
             "incarnation": self.context.incarnation,
         }
+
+    @on(Route)
+    async def _(self, message: Route) -> list[str]:
+        refs = PartitionRefs(self.context.ref, message.id, message.count)
+        for number, key in enumerate(message.keys):
+            refs.by_key(key).cast(Note(number))
+        return [refs.by_key(key).name for key in message.keys]
 
     @on(Add)
     async def _(self, message: Add) -> int:
