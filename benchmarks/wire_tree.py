@@ -1,18 +1,16 @@
-"""``python -m benchmarks.wire_tree PATH BACKEND``: a tree whose one actor echoes, behind a socket server of ours."""
+"""``python -m benchmarks.wire_tree PATH BACKEND``: a tree with one actor that echoes, and its control socket."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import anyio
 
-from protocol.handler import Answer, Body, Events, Peer, Refusal
 from protocol.messages.common import Message, Request
-from protocol.server import serve
-from supervisor import Actor, ChildSpec, Mailbox, MailboxFull, Pending, SupervisorSpec, Tree, on, open_tree
+from supervisor import Actor, ChildSpec, Mailbox, SupervisorSpec, on, open_tree
+from supervisor.control import ControlSocket
 
 
 class Echo(Request[bytes], frozen=True):
@@ -29,9 +27,6 @@ class Note(Message, frozen=True):
 
 class Count(Request[int], frozen=True):
     """How many notes were taken."""
-
-
-ASKED = Echo | Count
 
 
 class Parrot(Actor):
@@ -55,40 +50,14 @@ class Parrot(Actor):
         return self._notes
 
 
-class Passage:
-    """From the wire to the actors of a tree, by name."""
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-
-    def request(self, to: str, body: Body, timeout: float, answer: Answer, peer: Peer) -> Callable[[], None]:
-        def pass_on(done: Pending[bytes] | Pending[int]) -> None:
-            if done.error is None:
-                answer.reply(done.result())
-            else:
-                answer.fail("handler_failed", str(done.error))
-
-        request: Echo | Count = body.decode(ASKED)
-        pending = self._tree.ref(to).request(request, timeout=timeout)
-        pending.on_done(pass_on)
-        return pending.cancel
-
-    def cast(self, to: str, body: Body, peer: Peer) -> None:
-        try:
-            self._tree.ref(to).cast(body.decode(Note))
-        except MailboxFull as error:
-            raise Refusal("mailbox_full", str(error)) from error
-
-    def subscribe(self, topics: Sequence[str]) -> Events:
-        raise Refusal("unknown_topic", "there are none")
+def spec(path: Path) -> SupervisorSpec:
+    """Return the tree that listens at ``path``."""
+    control = partial(ControlSocket, path, public={"parrot": (Echo, Note, Count)})
+    return SupervisorSpec("root", [ChildSpec("parrot", Parrot), ChildSpec("ControlSocket", control)])
 
 
 async def main(path: str) -> None:
-    async with (
-        open_tree(SupervisorSpec("root", [ChildSpec("parrot", Parrot)])) as tree,
-        anyio.create_task_group() as tasks,
-    ):
-        await tasks.start(partial(serve, Path(path), Passage(tree)))
+    async with open_tree(spec(Path(path))):
         print("ready", flush=True)
         await anyio.sleep_forever()
 

@@ -110,8 +110,12 @@ class AsyncConnection:
         exchange = self._exchanges[id] = Exchange(deadline, self._backend)
         self._deadlines.add(exchange)
         try:
-            self._say(data)
-            self._receiver.resume()
+            self._put(data)
+            if len(self._exchanges) == 1:  # nobody else waits for anything: what is said now goes alone
+                self._writer.now()
+                self._receiver.resume()
+            else:
+                self._writer.soon()
             if not exchange.done:
                 await exchange.waiter
         finally:
@@ -199,12 +203,15 @@ class AsyncConnection:
     # ---------------------------------------------------------------- writing
 
     def _say(self, data: bytes) -> None:
-        self._unsent.append(data)
-        self._unsent_bytes += len(data)
-        if len(self._exchanges) > 1:
+        self._put(data)
+        if self._exchanges:
             self._writer.soon()
         else:
             self._writer.first_now()
+
+    def _put(self, data: bytes) -> None:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
 
     def _take(self) -> bytes:
         data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)

@@ -22,6 +22,8 @@ KEPT: Final = 1000
 """Answers remembered."""
 KEPT_BYTES: Final = 16 << 20
 """Bytes of answers remembered; above it the oldest go first, whatever their number."""
+OVERHEAD: Final = 500
+"""Bytes that remembering an answer costs beside it, near enough."""
 
 
 def key_of(request: RequestFrame) -> Key:
@@ -46,11 +48,6 @@ class Asked:
         """Called once with the answer, then forgotten."""
         self.cancel: Callable[[], None] = _nothing
         self._memory = memory
-
-    @property
-    def size(self) -> int:
-        """Bytes that remembering it costs, near enough."""
-        return 500 + len(self.data)
 
     def begun(self, cancel: Callable[[], None]) -> None:
         """Keep how to give it up, unless it was answered in the act."""
@@ -78,10 +75,9 @@ class Asked:
             self.error = (code, message, detail)
             self._finish()
 
-    def failure(self) -> ErrorFrame | None:
-        """Return the typed failure that is the answer, if it is one."""
-        if self.error is None:
-            return None
+    def failure(self) -> ErrorFrame:
+        """Return the answer if it is a typed failure."""
+        assert self.error is not None
         code, message, detail = self.error
         return ErrorFrame(code=code, message=message, id=self.key[0], detail=detail)
 
@@ -128,11 +124,11 @@ class Answers:
             return
         done = self._done
         done.append(asked)
-        self._bytes += asked.size
+        self._bytes += OVERHEAD + len(asked.data)
         while len(done) > self._kept or self._bytes > self._kept_bytes:
             oldest = done.popleft()
             del self._known[oldest.key]
-            self._bytes -= oldest.size
+            self._bytes -= OVERHEAD + len(oldest.data)
 
 
 def _nothing() -> None:

@@ -260,6 +260,7 @@ class Connection:
         asked, new = self._answers.ask(frame, codec.encoding)
         if asked.done:
             self._answer(asked, 1)
+            self._writer.soon()
             return
         self._in_flight += 1
         if asked in self._open:
@@ -283,19 +284,20 @@ class Connection:
         self._answer(asked, count)
         if self._outbox.overfull:
             self.scope.cancel()
-        elif not self._in_flight:
+        elif self._in_flight:
+            self._writer.soon()
+        else:
             self._writer.now()  # whoever asks one thing at a time waits for this
 
     def _answer(self, asked: Asked, count: int) -> None:
-        failure = asked.failure()
-        if failure is not None:
+        outbox = self._outbox
+        if asked.error is not None:
             for _ in range(count):
-                self._outbox.put(failure)
+                outbox.put(asked.failure())
             return
-        encoding = self._outbox.encoding
-        data = asked.data if asked.encoding == encoding else asked.said_in(encoding)
+        data = asked.data if asked.encoding == outbox.encoding else asked.said_in(outbox.encoding)
         for _ in range(count):
-            self._outbox.put_encoded(data)
+            outbox.put_encoded(data)
 
     def _cast(self, frame: CastFrame, codec: Codec) -> None:
         try:

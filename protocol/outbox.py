@@ -66,9 +66,10 @@ class Outbox:
         except UNSPEAKABLE as error:
             data = encode(_instead(frame, error), self.encoding)
         self.put_encoded(data, feed)
+        self._filled()
 
     def put_encoded(self, data: bytes, feed: Feed | None = None) -> None:
-        """Add a message that is encoded already."""
+        """Add a message that is encoded already; ``filled`` is not called."""
         if self.overfull:
             return
         self._entries.append((data, feed))
@@ -77,7 +78,6 @@ class Outbox:
         if feed is not None:
             feed.waiting += 1
             feed.bytes += len(data)
-        self._filled()
 
     def offer(self, event: TailEvent, feed: Feed) -> None:
         """Add an event, or count it as missed while the subscription's bound is reached."""

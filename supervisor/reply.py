@@ -36,13 +36,13 @@ class Pending(Generic[R]):
     __slots__ = (
         "_backend",
         "_callbacks",
-        "_error",
         "_holder",
         "_value",
         "_waiter",
         "asked",
         "deadline",
         "done",
+        "error",
         "message",
         "queued_in",
         "to",
@@ -58,7 +58,8 @@ class Pending(Generic[R]):
         """True once there is a value or an error."""
         self._backend = backend
         self._value: R | None = None
-        self._error: Exception | None = None
+        self.error: Exception | None = None
+        """Why there is no value; ``None`` while there may be one."""
         self._waiter: Waiter | None = None
         self._callbacks: tuple[Callable[[Pending[R]], None], ...] = ()
         self._holder: set[Pending[Any]] | None = None
@@ -68,23 +69,18 @@ class Pending(Generic[R]):
         """The mailbox that it lies in: settled there, it takes up room for nothing."""
         deadlines.add(self)
 
-    @property
-    def error(self) -> Exception | None:
-        """Why there is no value; ``None`` while there may be one."""
-        return self._error
-
     def result(self) -> R:
         """Return the value or raise the error of a call that is done."""
         if not self.done:
             raise RuntimeError("the call is not done yet")
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return cast("R", self._value)
 
     async def wait(self) -> R:
         """What ``await`` does, for the library itself: nobody else has this call yet, and no handler asks itself."""
         if self.done:
-            if self._error is not None:
+            if self.error is not None:
                 # Whoever tries again and again must not starve the very restart that it waits for.
                 await self._backend.checkpoint()
             return self.result()
@@ -123,7 +119,7 @@ class Pending(Generic[R]):
             return False
         self.done = True
         self._value = value
-        self._error = error
+        self.error = error
         if self.queued_in is not None:
             self.queued_in.abandoned = True
             self.queued_in = None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from protocol.handler import Answer, Body, Events, Peer, Refusal
 from protocol.messages.common import Message, Request
-from protocol.wire import Code
+from protocol.wire import Code, Kind
 from supervisor.context import Context
 from supervisor.errors import (
     CallTimeout,
@@ -28,6 +28,9 @@ from supervisor.errors import (
 )
 from supervisor.reply import Pending
 from supervisor.tracing import PREFIX
+
+if TYPE_CHECKING:
+    from supervisor.mailbox import Cell
 
 TOPICS = frozenset({"crashes", "lifecycle"})
 """What every tree publishes by itself."""
@@ -50,26 +53,32 @@ class Router:
     ) -> None:
         """Args: ``public``: what each actor takes from outside; ``topics``: what may be subscribed to."""
         self._context = context
-        self._unions: dict[str, Any] = {name: reduce(or_, messages) for name, messages in public.items()}
+        self._doors = {name: _Door(context.ref(name).cell, messages) for name, messages in public.items()}
         self._topics = topics
 
     def request(self, to: str, body: Body, timeout: float, answer: Answer, peer: Peer) -> Callable[[], None]:
         """Begin a call; see :meth:`protocol.handler.Handler.request`."""
-        message = self._decode(to, body)
+        door = self._doors.get(to) or self._nobody(to)
+        message = body.decode(door.kind)
         if not isinstance(message, Request):
             text = f"{type(message).__name__} is not answered: cast it"
             raise Refusal(Code.BAD_MESSAGE, text, {"cast": True})
-        self._note(to, message, peer)
-        pending = self._context.ref(to).request(message, timeout=timeout)
-        pending.on_done(lambda done: _pass_on(done, answer))
+        if type(message) in door.commands:
+            self._note(to, message, peer)
+        cell = door.cell
+        pending: Pending[Any] = Pending(to, message, timeout, cell.deadlines, cell.backend)
+        cell.call(pending)
+        pending.on_done(partial(_pass_on, answer))
         return pending.cancel
 
     def cast(self, to: str, body: Body, peer: Peer) -> None:
         """Deliver a message that is not answered; see :meth:`protocol.handler.Handler.cast`."""
-        message = self._decode(to, body)
-        self._note(to, message, peer)
+        door = self._doors.get(to) or self._nobody(to)
+        message = body.decode(door.kind)
+        if type(message) in door.commands:
+            self._note(to, message, peer)
         try:
-            self._context.ref(to).cast(message)
+            door.cell.cast(message)
         except MailboxFull as error:
             raise Refusal(Code.MAILBOX_FULL, str(error)) from error
 
@@ -90,22 +99,32 @@ class Router:
         """Let a guest in; see :meth:`protocol.handler.Handler.join`."""
         raise Refusal(Code.NOT_JOINABLE, f"{name} cannot be joined: this tree declares no place for a guest")
 
-    def _decode(self, to: str, body: Body) -> Message:
-        if to not in self._unions:
-            known = ", ".join(sorted(self._unions))
-            raise Refusal(Code.UNKNOWN_ACTOR, f"nobody here takes messages as {to!r}; there are: {known}")
-        message: Message = body.decode(self._unions[to])
-        return message
+    def _nobody(self, to: str) -> NoReturn:
+        known = ", ".join(sorted(self._doors))
+        raise Refusal(Code.UNKNOWN_ACTOR, f"nobody here takes messages as {to!r}; there are: {known}")
 
     def _note(self, to: str, message: Message, peer: Peer) -> None:
-        """Log who commanded what. Reading is not noted."""
-        name = type(message).__name__
-        if not name.startswith(("Get", "Show", "Wait")):
-            entry = {"level": "info", "actor": self._context.name, "event": "command", "to": to, "command": name}
-            self._context.publish("logs", {**entry, "pid": peer.pid, "uid": peer.uid})
+        """Log who commanded what."""
+        entry: dict[str, Any] = {"level": "info", "actor": self._context.name, "event": "command", "to": to}
+        entry["command"] = type(message).__name__
+        entry["pid"] = peer.pid
+        entry["uid"] = peer.uid
+        self._context.publish("logs", entry)
 
 
-def _pass_on(done: Pending[Any], answer: Answer) -> None:
+class _Door:
+    """What is needed to let a message in to an actor."""
+
+    __slots__ = ("cell", "commands", "kind")
+
+    def __init__(self, cell: Cell, messages: tuple[type[Message], ...]) -> None:
+        self.cell = cell
+        self.kind = Kind(reduce(or_, messages))
+        self.commands = {kind for kind in messages if not kind.__name__.startswith(("Get", "Show", "Wait"))}
+        """Of which it is noted who said them. Reading is not."""
+
+
+def _pass_on(answer: Answer, done: Pending[Any]) -> None:
     error = done.error
     if error is None:
         answer.reply(done.result())
