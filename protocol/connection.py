@@ -6,6 +6,7 @@ import math
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from time import perf_counter
 
 import anyio
 import anyio.abc
@@ -13,14 +14,14 @@ import anyio.abc
 from protocol.answers import Answers, Asked
 from protocol.backend import TimerHandle, current_backend
 from protocol.boundary import Boundary
-from protocol.framing import Decoder, FrameError, decoder_for, detect
 from protocol.handler import Body, Events, Handler, Peer, Refusal
 from protocol.handover import hand_over
+from protocol.hearing import Hangup, Hearing
 from protocol.limits import Limits
 from protocol.listening import hung_up
 from protocol.outbox import Feed, Outbox
+from protocol.turns import Turns
 from protocol.wire import (
-    CODECS,
     VERSION,
     CastFrame,
     Code,
@@ -43,14 +44,6 @@ HALF_CLOSED_CHECK = 0.05
 """Seconds between two looks at a client that is done with writing: the kernel has no event for its final close."""
 
 
-class Hangup(Exception):
-    """The connection ends here, and the client is told why."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Connection:
     """Reads and writes one accepted socket until either side has had enough. Harms nobody else, whatever comes."""
 
@@ -63,6 +56,7 @@ class Connection:
         limits: Limits,
         welcome: WelcomeFrame,
         admit: Callable[[Connection], bool],
+        turns: Turns,
     ) -> None:
         self.scope = anyio.CancelScope()
         """Cancel it to end the connection."""
@@ -73,9 +67,9 @@ class Connection:
         self._limits = limits
         self._welcome = welcome
         self._admit = admit
+        self._turns = turns
         self._greeted = False
-        self._codec: Codec | None = None
-        self._decoder: Decoder | None = None
+        self._hearing = Hearing(limits.max_frame)
         self._deadline = anyio.current_time() + limits.hello_within
         self._backend = current_backend()
         self._receiver = self._backend.receiver(sock, self._receive)
@@ -144,36 +138,44 @@ class Connection:
             if isinstance(data, OSError):
                 raise data
             if data:
-                self._hear(data)
+                self._hearing.take(data)
+                self._outbox.encoding = self._hearing.codec.encoding
+                self._handle()
             else:
                 self._at_end.set()
         if edge.error is not None:
             self._fail(edge.error)
 
-    def _hear(self, data: bytes) -> None:
-        codec = self._codec
-        if codec is None or self._decoder is None:
-            self._codec = codec = CODECS[detect(data)]
-            self._outbox.encoding = codec.encoding
-            self._decoder = decoder_for(codec.encoding, self._limits.max_frame)
-        try:
-            payloads = self._decoder.feed(data)
-            fault = None
-        except FrameError as error:
-            payloads = error.before
-            fault = Hangup(Code.BAD_FRAME, str(error))
-        for payload in payloads:
-            self._take(payload, codec)
-        if self._join is not None:
-            self._hand_over(self._join, more=fault is not None or self._decoder.partial)
-        if self._outbox.overfull:
-            self.scope.cancel()
-        if fault:
-            raise fault
-        if self._outbox.crowded:
+    def _handle(self) -> None:
+        """Handle what was heard, for a turn; nothing more is read while some of it is left or answers are not taken."""
+        hearing, outbox = self._hearing, self._outbox
+        progress = False
+        turn_ends = self._turns.begin(self)
+        while (message := hearing.next()) is not None:
+            progress = True
+            self._take(message, hearing.codec)
+            if outbox.crowded or perf_counter() > turn_ends:
+                break
+        if self._join is not None and not hearing.more:
+            self._hand_over(self._join, more=hearing.partial)
+        if outbox.crowded:
             self._held_back = True
             self._receiver.pause()
-        self._set_deadline(bool(payloads))
+        elif hearing.more:
+            self._receiver.pause()
+            self._turns.put_off(self._backend, self._go_on)
+        else:
+            self._receiver.resume()
+        self._set_deadline(progress)
+
+    def _go_on(self) -> None:
+        """Handle what was left over from the turn before."""
+        if self._at_end.is_set():
+            return
+        with Boundary(None) as edge:
+            self._handle()
+        if edge.error is not None:
+            self._fail(edge.error)
 
     def _fail(self, error: BaseException) -> None:
         if not self._at_end.is_set():
@@ -184,7 +186,7 @@ class Connection:
         """A message that was begun has to be finished in time; trickling does not prolong it."""
         if not self._greeted:
             return
-        if self._held_back or self._decoder is None or not self._decoder.partial:
+        if self._held_back or self._hearing.more or not self._hearing.partial:
             self._deadline = math.inf
         elif progress or self._deadline == math.inf:
             self._deadline = anyio.current_time() + self._limits.frame_within
@@ -322,12 +324,11 @@ class Connection:
 
     def _hand_over(self, join: JoinFrame, *, more: bool) -> None:
         """Let the handler have the socket, if it takes it; then nothing is read or written here any more."""
-        assert self._codec is not None
         self._join = None
         self._writer.now()
         alone = not (more or self._in_flight or self._subscriptions or self._writer.blocked)
         try:
-            give = hand_over(join, self._codec.encoding, self._socket, self._handler, self._peer, alone=alone)
+            give = hand_over(join, self._hearing.codec.encoding, self._socket, self._handler, self._peer, alone=alone)
         except Refusal as error:
             self._error(error.code, str(error), join.id)
             return
@@ -358,8 +359,7 @@ class Connection:
         data = self._outbox.take()
         if self._held_back and not self._outbox.crowded:
             self._held_back = False
-            self._set_deadline(True)  # the time limit of the message begun starts anew: the delay was ours
-            self._receiver.resume()
+            self._backend.call_soon(self._go_on)
         return data
 
     def _on_broken(self, error: OSError) -> None:
@@ -378,7 +378,7 @@ class Connection:
 
     async def _hang_up(self, hangup: Hangup) -> None:
         """Tell the client why, and let it read that: a socket closed with unread input looks like a reset to it."""
-        if self._codec is None:
+        if not self._hearing.begun:
             return
         self._error(hangup.code, str(hangup), None)
         await self._writer.empty()
@@ -389,7 +389,7 @@ class Connection:
 
     def _last_words(self) -> None:
         """Tell those who still wait that no answer will come here; the writer sends what the socket takes at once."""
-        for asked in self._open:
+        for asked in (each for each, count in self._open.items() for _ in range(count)):
             message = f"the server closed the connection before {asked.key[1]} answered; whether it was done is unknown"
             self._error(Code.CONNECTION_LOST, message, asked.key[0])
 

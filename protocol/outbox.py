@@ -15,7 +15,10 @@ CHUNK: Final = 1 << 16
 """Bytes that are joined into one write."""
 
 CROWDED: Final = 256
-"""Unwritten messages above which nothing more is read from this client: it must take its answers first."""
+"""Unwritten messages above which nothing more is heard from this client: it must take its answers first."""
+
+CROWDED_BYTES: Final = 1 << 20
+"""Unwritten bytes above which it is the same."""
 
 OVERFULL: Final = 2 * 64 << 20
 """Bytes above which the client is given up, and nothing more is put together for it."""
@@ -55,7 +58,7 @@ class Outbox:
 
     @property
     def crowded(self) -> bool:
-        return len(self._entries) > CROWDED
+        return len(self._entries) > CROWDED or self._bytes > CROWDED_BYTES
 
     def put(self, frame: ServerFrame, feed: Feed | None = None) -> None:
         """Add a message at the end. One that cannot be said in this encoding is replaced by one that tells so."""

@@ -24,6 +24,7 @@ from protocol.connection import Connection
 from protocol.handler import Handler
 from protocol.limits import Limits
 from protocol.listening import Listening, listening, may_command, peer_of
+from protocol.turns import PAUSE, Turns
 from protocol.wire import VERSION, WelcomeFrame
 
 __all__ = ["Limits", "Traffic", "serve"]
@@ -35,9 +36,6 @@ SPARE = 16
 
 OTHER_FILES = 256
 """File descriptors that the rest of the process may need: most systems give 1,024 in all unless asked for more."""
-
-AT_ONCE = 64
-"""Connections accepted in a row, before those that are open get their turn."""
 
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 STARVED_PAUSE = 0.1
@@ -128,6 +126,7 @@ class _Server:
         self._limits = limits
         self._traffic = traffic
         self._answers = Answers()
+        self._turns = Turns()
         self._welcome = WelcomeFrame(version=VERSION, server=name, pid=os.getpid(), instance=str(uuid4()))
         self._lobby: dict[Connection, None] = {}
         """Those without a hello, oldest first."""
@@ -137,12 +136,17 @@ class _Server:
         self._left = anyio.Event()
 
     async def accept(self, listener: socket.socket) -> None:
-        """Accept for ever. Running out of file descriptors is waited out, never spun on."""
+        """Accept for ever, one after another: each costs as much as many messages.
+
+        Running out of file descriptors is waited out, never spun on.
+        """
         while True:
             await anyio.wait_readable(listener)
             try:
-                for _ in range(AT_ONCE):
+                while True:
+                    self._turns.begin(self)
                     self._receive(listener.accept()[0])
+                    await anyio.sleep(PAUSE if self._turns.contended else 0)
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:
@@ -162,7 +166,9 @@ class _Server:
         self._traffic.accepted += 1
         if len(self._lobby) + len(self._admitted) >= self._limits.max_connections + SPARE:
             self._evict()
-        connection = Connection(sock, peer, self._handler, self._answers, self._limits, self._welcome, self._admit)
+        connection = Connection(
+            sock, peer, self._handler, self._answers, self._limits, self._welcome, self._admit, self._turns
+        )
         self._lobby[connection] = None
         self.tasks.start_soon(self._run, connection)
 

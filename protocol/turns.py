@@ -1,0 +1,54 @@
+"""Whose turn it is: what one client sends, however much it is, does not keep the answers of the others waiting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final
+
+from protocol.backend import Backend
+
+TURN: Final = 0.0001
+"""Seconds for the messages of one client in a row."""
+
+PAUSE: Final = 0.001
+"""Seconds from the end of a turn to the next of those that want more, all together, while others speak too."""
+
+LATELY: Final = 0.05
+"""So many seconds ago, at most, somebody else has spoken."""
+
+
+class Turns:
+    """Of all clients of one server. While only one of them speaks it has all the time there is."""
+
+    def __init__(self) -> None:
+        self._speaker: object = None
+        self._changed = -math.inf
+        self._waiting = 0
+
+    def begin(self, speaker: object) -> float:
+        """Return when the turn of this speaker is over, on the clock of ``time.perf_counter``."""
+        now = perf_counter()
+        if speaker is not self._speaker:
+            self._speaker = speaker
+            self._changed = now
+        return now + TURN
+
+    @property
+    def contended(self) -> bool:
+        """Whether more than one has spoken lately."""
+        return perf_counter() - self._changed < LATELY
+
+    def put_off(self, backend: Backend, go_on: Callable[[], None]) -> None:
+        """Call back when the next turn comes: soon, or after all others that were put off."""
+        if not self.contended:
+            backend.call_soon(go_on)
+            return
+
+        def next_turn() -> None:
+            self._waiting -= 1
+            go_on()
+
+        self._waiting += 1
+        backend.call_later(PAUSE * self._waiting, next_turn)
