@@ -126,6 +126,7 @@ class Host:
     def _configure(self, command: Configure) -> None:
         begun = time.monotonic()
         sys.path[:] = command.path
+        gc.disable()  # what modules hold stays: to look through it again and again took a quarter of the time
         for name in command.preload:
             self._importing = name
             importlib.import_module(name)
@@ -136,6 +137,7 @@ class Host:
                 raise RuntimeError(f"importing {name} opened {', '.join(devices)}: a device does not survive a fork")
         self._importing = None
         child.warm_up(command.backend)
+        gc.enable()
         gc.collect()
         gc.freeze()  # or the first collection in a child would copy every page that holds an object
         self._configuration = command

@@ -36,7 +36,8 @@ PUBLIC = {"a": (Put, GetAll, Refuse), "Worker": (Note, Add)}
 async def tree_at(socket: Path, *more: ChildSpec) -> AsyncIterator[Tree]:
     """Somebody else's tree: a counter, and a control socket in the folder of the test."""
     spec = ChildSpec("ControlSocket", lambda: ControlSocket(socket, PUBLIC, topics=["numbers"]))
-    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter), *more, spec], intensity=9)) as tree:
+    counter = ChildSpec("a", Counter, shutdown=0.5)
+    async with open_tree(SupervisorSpec("root", [counter, *more, spec], intensity=9)) as tree:
         yield tree
 
 

@@ -27,6 +27,7 @@ from supervisor import (
 )
 from supervisor.hosting import HostFailed, ProcessHost
 from supervisor.testing import EventLog
+from tests.supervisor.helpers import GetAll
 from tests.supervisor.process_actors import (
     Add,
     BeatFor,
@@ -119,6 +120,12 @@ async def test_modules_imported_in_advance_are_there_in_the_child_and_not_here()
             assert b"STOKER=yes" in environment.read().split(b"\0")
     assert "wave" not in sys.modules
     assert "STOKER" not in os.environ
+
+
+async def test_the_garbage_collector_rests_during_imports_and_no_longer() -> None:
+    witness = "tests.supervisor.preloads.collector"
+    async with tree_of(process_child(start=ProcessStart(f"{witness}:Witness", preload=(witness,)))) as tree:
+        assert await tree.ref("Worker").call(GetAll()) == [0, 1]
 
 
 async def test_a_restart_is_warm() -> None:

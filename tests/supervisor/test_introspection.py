@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -149,7 +150,7 @@ async def test_an_order_to_a_stopped_process_times_out(anyio_backend: str) -> No
 
 
 async def test_an_order_under_way_fails_with_the_incarnation(child: ChildSpec) -> None:
-    async with tree_of(child) as tree:
+    async with tree_of(replace(child, shutdown=0.2)) as tree:  # it sleeps on when it is told to stop
         worker = tree.ref("Worker")
         steps = EventLog(tree.stream, ["steps"])
         worker.request(Sleep(60), timeout=60)
