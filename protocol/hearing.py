@@ -8,7 +8,7 @@ from typing import Final
 from protocol.framing import Decoder, FrameError, decoder_for, detect
 from protocol.wire import CODECS, Code
 
-PIECE: Final = 1 << 10
+PIECE: Final = 1 << 12
 """Bytes that are cut into messages at once."""
 
 

@@ -10,17 +10,20 @@ from typing import Final
 from protocol.backend import Backend
 
 TURN: Final = 0.0001
-"""Seconds for the messages of one client in a row."""
+"""Seconds for the messages of one client in a row, while others speak too."""
+
+ALONE: Final = 0.002
+"""The same while nobody else speaks: who begins to waits no longer than this."""
 
 PAUSE: Final = 0.001
-"""Seconds from the end of a turn to the next of those that want more, all together, while others speak too."""
+"""Seconds from the end of a turn to the next one of those that want more, all together, while others speak too."""
 
 LATELY: Final = 0.05
 """So many seconds ago, at most, somebody else has spoken."""
 
 
 class Turns:
-    """Of all clients of one server. While only one of them speaks it has all the time there is."""
+    """Of all clients of one server."""
 
     def __init__(self) -> None:
         self._speaker: object = None
@@ -33,7 +36,7 @@ class Turns:
         if speaker is not self._speaker:
             self._speaker = speaker
             self._changed = now
-        return now + TURN
+        return now + (TURN if now - self._changed < LATELY else ALONE)
 
     @property
     def contended(self) -> bool:
