@@ -106,7 +106,8 @@ class AsyncConnection:
         Raises:
             Failed: ``timed_out``, or why the connection broke.
         """
-        self._raise_if_broken()
+        if self.broken:
+            self._raise_if_broken()
         exchange = self._exchanges[id] = Exchange(deadline, self._backend)
         self._deadlines.add(exchange)
         try:
@@ -120,14 +121,13 @@ class AsyncConnection:
                 await exchange.waiter
         finally:
             del self._exchanges[id]
-            if not exchange.done:  # the task was cancelled
-                exchange.done = True
+            exchange.done = True  # if not, the task was cancelled
             if not self._exchanges:
                 self._rest()
-        if exchange.frame is None:
-            self._raise_if_broken()
-            raise late()
-        return exchange.frame
+        if (frame := exchange.frame) is not None:
+            return frame
+        self._raise_if_broken()
+        raise late()
 
     def cast(self, data: bytes) -> bool:
         """Send something that is not answered. Return whether to wait until it is :meth:`written`, to go no faster."""
@@ -179,8 +179,10 @@ class AsyncConnection:
                     # An answer that nobody waits for any more is dropped.
                     if type(frame) is not ReplyFrame:
                         self._arrive(frame)
-                    elif (exchange := self._exchanges.get(frame.id)) is not None:
-                        exchange.finish(frame)
+                    elif (exchange := self._exchanges.get(frame.id)) is not None and not exchange.done:
+                        exchange.done = True
+                        exchange.frame = frame
+                        self._backend.wake(exchange.waiter)
             except Failed as error:
                 self._break(error)
 

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.framing import HEADER, Encoding, encode
+from protocol.framing import HEADER, Encoding, encode, encode_frame, encode_line
 from protocol.wire import CODECS, LARGEST_REPLY, NOTHING_DONE, Code, ErrorFrame, ReplyFrame, RequestFrame
 
 Key = tuple[str, str, int]
+"""What makes two requests the same: id, addressee, and the hash of the body."""
 
 KEPT: Final = 1000
 """Answers remembered."""
@@ -24,11 +25,6 @@ KEPT_BYTES: Final = 16 << 20
 """Bytes of answers remembered; above it the oldest go first, whatever their number."""
 OVERHEAD: Final = 500
 """Bytes that remembering an answer costs beside it, near enough."""
-
-
-def key_of(request: RequestFrame) -> Key:
-    """Return what makes two requests the same."""
-    return request.id, request.to, hash(bytes(request.body))
 
 
 class Asked:
@@ -47,6 +43,7 @@ class Asked:
         self.waiters: tuple[Callable[[Asked], None], ...] = ()
         """Called once with the answer, then forgotten."""
         self.cancel: Callable[[], None] = _nothing
+        """Gives it up."""
         self._memory = memory
 
     def begun(self, cancel: Callable[[], None]) -> None:
@@ -59,7 +56,8 @@ class Asked:
         if self.done:
             return
         try:
-            data = encode(ReplyFrame(self.key[0], value), self.encoding)
+            frame = ReplyFrame(self.key[0], value)
+            data = encode_frame(frame) if self.encoding == "msgpack" else encode_line(frame)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             self.fail(Code.HANDLER_FAILED, f"the reply of {self.key[1]} cannot be sent: {error}")
             return
@@ -84,9 +82,9 @@ class Asked:
     def said_in(self, encoding: Encoding) -> bytes:
         """Return the reply as it goes to a client that speaks another encoding than the first one."""
         codec = CODECS[self.encoding]
-        frame = codec.from_server(self.data[HEADER.size :] if self.encoding == "msgpack" else self.data)
+        frame = codec.decode_from_server(self.data[HEADER.size :] if self.encoding == "msgpack" else self.data)
         assert isinstance(frame, ReplyFrame)
-        return encode(ReplyFrame(frame.id, codec.decode_body(frame.body, Any)), encoding)
+        return encode(ReplyFrame(frame.id, codec.decoder(Any)(frame.body)), encoding)
 
     def _finish(self) -> None:
         self.done = True
@@ -110,7 +108,7 @@ class Answers:
 
     def ask(self, request: RequestFrame, encoding: Encoding) -> tuple[Asked, bool]:
         """Return the request's entry, and whether it is new and has to be begun."""
-        key = key_of(request)
+        key = request.id, request.to, hash(bytes(request.body))
         known = self._known.get(key)
         if known is not None:
             return known, False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import heapq
 import itertools
-import logging
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import trio
 
 from protocol.backend import Main, TimerHandle, Waiter, stack_text
-from protocol.boundary import Boundary
+from protocol.boundary import Logged
 from protocol.receiver import Receiver, Take, read_once
 
-_log = logging.getLogger("supervisor")
+_logged = Logged("the callback of a timer failed")
+"""As asyncio does; an error of the task that runs the timers would end the whole program."""
 
 _COMPACT_AT = 128  # below this many cancelled timers the heap is left alone
 
@@ -130,8 +130,7 @@ class TrioBackend:
     def waiter(self) -> Waiter:
         return TrioWaiter()
 
-    def wake(self, waiter: Waiter) -> None:
-        assert isinstance(waiter, TrioWaiter)
+    def wake(self, waiter: Any) -> None:
         waiter.wake()
 
     def spawn(self, main: Main, name: str) -> object:
@@ -185,10 +184,8 @@ class TrioBackend:
                 if callback is None:
                     self._cancelled -= 1
                 else:
-                    with Boundary(None) as edge:
+                    with _logged:
                         callback()
-                    if edge.error is not None:  # as asyncio does; an error of this task would end the whole program
-                        _log.error("the callback of a timer failed", exc_info=edge.error)
             self._alarm = TrioWaiter()
             self._wakes_at = self._heap[0].due if self._heap else float("inf")
             with trio.CancelScope(deadline=self._wakes_at):

@@ -6,9 +6,12 @@ through is what is not the actor's to decide: the cancellation of the scope arou
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 
 import anyio
+
+_log = logging.getLogger("supervisor")
 
 
 class Boundary:
@@ -40,6 +43,28 @@ class Boundary:
                 return False  # the whole event loop is being taken down around us
         self.error = error
         return True
+
+
+class Logged:
+    """``with Logged(text): ...``: an error is logged, and that is all. It keeps no state, so one serves any number."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None:
+            return False
+        caught = Boundary(None).__exit__(kind, error, traceback)
+        if caught:
+            _log.error(self._text, exc_info=error)
+        return caught
 
 
 def _holds(error: BaseException, *kinds: type[BaseException]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from typing import TypeVar
+
+import msgspec
 
 from protocol.framing import FrameDecoder, FrameError, encode_frame
 from protocol.messages.common import Message, Record, Request, TailEvent, reply_type
@@ -15,6 +17,7 @@ from protocol.quick import Failed
 from protocol.wire import (
     CODECS,
     LARGEST_REPLY,
+    UNREADABLE,
     VERSION,
     CastFrame,
     Code,
@@ -22,9 +25,7 @@ from protocol.wire import (
     EventFrame,
     HelloFrame,
     JoinFrame,
-    Kind,
     LaggedFrame,
-    MalformedMessage,
     ReplyFrame,
     RequestFrame,
     ServerFrame,
@@ -35,11 +36,12 @@ from protocol.wire import (
 R = TypeVar("R")
 
 _codec = CODECS["msgpack"]
+_decode = _codec.decode_from_server
 
 
 @cache
-def _reply_kind(message: type[Request[R]]) -> Kind:
-    return Kind(reply_type(message))
+def _reply_decoder(message: type[Request[R]]) -> Callable[[msgspec.Raw], R]:
+    return _codec.decoder(reply_type(message))
 
 
 class Lagged(Record, frozen=True):
@@ -85,8 +87,8 @@ class Dialogue:
             Failed: ``bad_frame``: this is not a stokehold server, or a newer one.
         """
         try:
-            return [_codec.from_server(payload) for payload in self._decoder.feed(data)]
-        except (FrameError, MalformedMessage) as error:
+            return [_decode(payload) for payload in self._decoder.feed(data)]
+        except (FrameError, *UNREADABLE) as error:
             raise Failed(Code.BAD_FRAME, f"the server sent something unreadable: {error}") from error
 
     def _id(self) -> str:
@@ -105,8 +107,8 @@ def outcome(frame: ServerFrame, message: Request[R]) -> R:
     if not isinstance(frame, ReplyFrame):
         raise failure(frame)
     try:
-        return _codec.decode_body(frame.body, _reply_kind(type(message)))  # type: ignore[no-any-return]
-    except MalformedMessage as error:
+        return _reply_decoder(type(message))(frame.body)  # type: ignore[no-any-return]
+    except UNREADABLE as error:
         raise Failed(Code.BAD_MESSAGE, f"the reply to {type(message).__name__} is unreadable: {error}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from protocol.messages.common import TailEvent
-from protocol.wire import Codec
+from protocol.wire import UNREADABLE, Codec, MalformedMessage
 
 
 class Refusal(Exception):
@@ -47,7 +47,10 @@ class Body:
         Raises:
             MalformedMessage: it is none, or has an unknown field. A handler lets it pass: the client is told.
         """
-        return self._codec.decode_body(self._raw, kind)
+        try:
+            return self._codec.decoder(kind)(self._raw)
+        except UNREADABLE as error:
+            raise MalformedMessage(str(error)) from error
 
 
 class Answer(Protocol):

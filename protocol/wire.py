@@ -8,6 +8,7 @@ so a new request needs a new id. Unknown fields are refused everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -227,7 +228,8 @@ class Kind:
         self.type = type
 
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises of bytes that are no such message."""
 
 
 class Codec:
@@ -236,16 +238,19 @@ class Codec:
     def __init__(self, encoding: Encoding) -> None:
         module = msgspec.json if encoding == "json" else msgspec.msgpack
         self.encoding = encoding
+        self.decode_from_server: Callable[[bytes], ServerFrame] = module.Decoder(ServerFrame).decode
+        """Raises one of :data:`UNREADABLE`."""
         self._from_client: Any = module.Decoder(ClientFrame).decode
-        self._from_server: Any = module.Decoder(ServerFrame).decode
         self._id: Any = module.Decoder(_OnlyId).decode
 
         @lru_cache(maxsize=1024)
         def decoder(kind: Any) -> Any:
             return module.Decoder(kind.type if isinstance(kind, Kind) else kind).decode
 
-        self._decoder = decoder
-        """One for each type: making one for a union costs several times what decoding a message does."""
+        self.decoder: Callable[[Any], Callable[[msgspec.Raw | bytes], Any]] = decoder
+        """Returns what decodes a type, a union of types, or a :class:`Kind`. It raises one of :data:`UNREADABLE`.
+
+        One for each: making one for a union costs several times what decoding a message does."""
 
     def decode_body(self, body: msgspec.Raw | bytes, kind: Any) -> Any:
         """Return the message inside an envelope: of a type, a union of types, or a :class:`Kind`.
@@ -254,28 +259,21 @@ class Codec:
             MalformedMessage: it is not of that type; the text says where and why.
         """
         try:
-            return self._decoder(kind)(body)
-        except _UNREADABLE as error:
+            return self.decoder(kind)(body)
+        except UNREADABLE as error:
             raise MalformedMessage(str(error)) from error
 
     def from_client(self, payload: bytes) -> ClientFrame:
         """Return what a client sent, or raise :class:`MalformedMessage`."""
         try:
             return self._from_client(payload)  # type: ignore[no-any-return]
-        except _UNREADABLE as error:
-            raise MalformedMessage(str(error), self._id_of(payload)) from error
-
-    def from_server(self, payload: bytes) -> ServerFrame:
-        """Return what a server sent, or raise :class:`MalformedMessage`."""
-        try:
-            return self._from_server(payload)  # type: ignore[no-any-return]
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise MalformedMessage(str(error), self._id_of(payload)) from error
 
     def _id_of(self, payload: bytes) -> str | None:
         try:
             return self._id(payload).id  # type: ignore[no-any-return]
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
 
 

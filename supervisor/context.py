@@ -171,6 +171,10 @@ class Context:
         """Put an entry on a topic of the event stream."""
         self._life.surroundings.publish(topic, data)
 
+    def is_heard(self, topic: str) -> bool:
+        """Whether anybody may subscribe to the topic; for whoever would have to put an entry together first."""
+        return self._life.surroundings.is_heard(topic)
+
     def subscribe(self, topics: Iterable[str], bound: int = 256) -> Subscription:
         """Receive what is published to these topics from now on (see ``EventStream.subscribe``).
 

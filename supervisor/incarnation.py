@@ -105,6 +105,9 @@ class Surroundings(Protocol):
 
     def publish(self, topic: str, data: Mapping[str, Any]) -> None: ...
 
+    def is_heard(self, topic: str) -> bool:
+        """Whether anybody may subscribe to the topic."""
+
     def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
         """Subscribe to the tree's event stream; in a process of its own, to what that process itself publishes."""
 

@@ -7,11 +7,10 @@ a later call).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from protocol.boundary import Boundary
+from protocol.boundary import Logged
 from supervisor.errors import CallFailed, CallingSelf, CallTimeout, HandlerFailed, Refused
 from supervisor.reasons import text_of
 from supervisor.tracebacks import traceback_of
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_log = logging.getLogger("supervisor")
+_logged = Logged("a callback of a call failed")
+"""A fault of the caller's must not be the end of whoever answers."""
 
 
 class Pending(Generic[R]):
@@ -145,10 +145,8 @@ class Pending(Generic[R]):
     def _call_back(self) -> None:
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            with Boundary(None) as edge:
+            with _logged:
                 callback(self)
-            if edge.error is not None:  # a fault of the caller's; it must not be the end of whoever answers
-                _log.error("a callback of a call to %s failed", self.to, exc_info=edge.error)
 
 
 class Reply(Generic[R]):

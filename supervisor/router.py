@@ -105,6 +105,8 @@ class Router:
 
     def _note(self, to: str, message: Message, peer: Peer) -> None:
         """Log who commanded what."""
+        if not self._context.is_heard("logs"):
+            return
         entry: dict[str, Any] = {"level": "info", "actor": self._context.name, "event": "command", "to": to}
         entry["command"] = type(message).__name__
         entry["pid"] = peer.pid

@@ -93,6 +93,9 @@ class TreeRuntime:
     def publish(self, topic: str, data: Mapping[str, Any]) -> None:
         self.stream.publish(topic, data)
 
+    def is_heard(self, topic: str) -> bool:
+        return self.stream.is_heard(topic)
+
     def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
         return self.stream.subscribe(topics, bound)
 
