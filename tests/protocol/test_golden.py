@@ -40,7 +40,7 @@ def understood(file: str, line: Line, encoding: Encoding) -> Any:
         return codec.decode_body(data, reply_type(by_name(line.name)))
     (payload,) = decoder_for(encoding).feed(data + (b"\n" if encoding == "json" else b""))
     return with_body(
-        (codec.from_client if file == "client" else codec.from_server)(payload), ALL[file][line.name], encoding
+        (codec.from_client if file == "client" else codec.decode_from_server)(payload), ALL[file][line.name], encoding
     )
 
 
