@@ -1,7 +1,7 @@
 """The one place where any exception of foreign code is caught: at the edge of an incarnation, to become its reason.
 
 It is a context manager, not an ``except`` clause, and used around nothing but the code of an actor. What it lets
-through is what is not the actor's to decide: the cancellation of the scope around it, Ctrl-C, and a closed coroutine.
+through is what is not the actor's to decide: Ctrl-C, a closed coroutine, and the end of the whole event loop.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ _log = logging.getLogger("supervisor")
 class Boundary:
     """``with CancelScope() as scope, Boundary(scope) as edge: ...`` and afterwards ``edge.error``.
 
-    A cancellation is let through only if the scope says that it was cancelled. Any other one is foreign (an actor that
-    awaited somebody else's cancelled future) and counts as an error: thejerf/suture#77 is what happens if the type of
-    the exception is trusted instead.
+    A cancellation is the scope's only if the scope says that it was cancelled. It ends here, not in the scope itself:
+    on asyncio that would let it out again if a stranger cancelled the task at the same time, past all that follows. Any
+    other one is foreign (an actor that awaited somebody else's cancelled future) and counts as an error:
+    thejerf/suture#77 is what happens if the type of the exception is trusted instead.
     """
 
-    __slots__ = ("_scope", "error")
+    __slots__ = ("_scope", "cancelled", "error")
 
     def __init__(self, scope: anyio.CancelScope | None) -> None:
         self._scope = scope
         self.error: BaseException | None = None
+        self.cancelled = False
+        """Whether the cancellation of the scope cut it short."""
 
     def __enter__(self) -> Boundary:
         return self
@@ -38,7 +41,8 @@ class Boundary:
             return False
         if _is_only(error, anyio.get_cancelled_exc_class()):
             if self._scope is not None and self._scope.cancel_called:
-                return False
+                self.cancelled = True
+                return True
             if anyio.current_effective_deadline() == float("-inf"):
                 return False  # the whole event loop is being taken down around us
         self.error = error

@@ -89,8 +89,7 @@ class ProcessIncarnation(LinkIncarnation):
             undo.pop_all()
         if edge.error is not None:
             self.kill(_start_failure(edge.error))
-            return None
-        return link
+        return None if edge.cancelled or edge.error is not None else link
 
     async def _live(self, link: socket.socket) -> None:
         """Serve the link until the process has ended."""
