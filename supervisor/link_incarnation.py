@@ -215,7 +215,7 @@ class LinkIncarnation(ABC):
                 self._announced = reason
                 self._decide(reason)
                 assert self._traffic is not None  # made before the reader was
-                self._traffic.refuse_waiting()
+                self._traffic.refuse_all()
                 if self._patience != "infinity" and not self._stopping:  # on_stop has yet to run
                     self._limit("exit", self._patience + EXIT_GRACE, self._cut)
             case wire.Worse(reason=reason):

@@ -170,6 +170,12 @@ class Traffic:
             if isinstance(letter, Pending):
                 letter.settle(None, self._cell.refusal())
 
+    def refuse_all(self) -> None:
+        """It has begun to end: fail what it had yet to answer, too, since only here is known whether it comes back."""
+        self.refuse_waiting()
+        for pending in list(self._held.values()):
+            pending.settle(None, self._cell.refusal())
+
     def _count(self, known: Collection[object], number: int | None = None) -> None:
         if number in known:
             raise wire.BadFrame(f"the number {number} is in use")

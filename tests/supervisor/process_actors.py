@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import anyio
 
 from protocol.messages.common import Message, Record, Request
 from supervisor import Actor, Down, Mailbox, PartitionRefs, Refused, Reply, on, on_batch, on_deferred, on_down
-from supervisor.reasons import Reason
+from supervisor.reasons import Reason, Shutdown
 
 
 class WhoAreYou(Request[dict[str, int]], frozen=True):
@@ -134,6 +135,24 @@ class Quit(Message, frozen=True):
     """context.stop()."""
 
 
+class Leave(Message, frozen=True):
+    """context.stop() with the reason of one that shuts down."""
+
+    detail: str
+
+
+class CallYourself(Request[None], frozen=True):
+    """Call the own ref out of a handler."""
+
+
+class Later(Message, frozen=True):
+    """Send yourself a Note later, and crash in a spawned task if told to."""
+
+    seconds: float
+    note: Note
+    crash: bool = False
+
+
 class Announce(Message, frozen=True):
     """Publish to a topic."""
 
@@ -168,9 +187,19 @@ class Worker(Actor):
     mailbox = Mailbox(bound=64)
 
     def __init__(
-        self, greeting: str = "", stop_for: float = 0.0, start_for: float = 0.0, fail: str = "", stop_fail: str = ""
+        self,
+        greeting: str = "",
+        stop_for: float = 0.0,
+        start_for: float = 0.0,
+        fail: str = "",
+        stop_fail: str = "",
+        decline: bool = False,
+        holds: str = "",
     ) -> None:
         self.greeting = greeting
+        self.decline = decline
+        self.holds = holds
+        self.held_name = socket.socket(socket.AF_UNIX) if holds else None
         self.stop_fail = stop_fail
         self.stop_for = stop_for
         self.start_for = start_for
@@ -182,11 +211,20 @@ class Worker(Actor):
     async def on_start(self) -> None:
         if self.fail:
             raise ValueError(self.fail)
+        if self.held_name is not None:
+            self.held_name.bind(f"\0{self.holds}")  # fails as long as anybody else has it
+        self.context.publish("steps", {"begins": self.context.name})
         await anyio.sleep(self.start_for)
+        if self.decline:
+            self.context.stop()
 
     async def on_stop(self, reason: Reason) -> None:
         self.context.publish("steps", {"stopped": str(reason)})
-        await anyio.sleep(self.stop_for)
+        try:
+            await anyio.sleep(self.stop_for)
+        finally:
+            if self.held_name is not None:
+                self.held_name.close()
         if self.stop_fail:
             raise OSError(self.stop_fail)
 
@@ -323,6 +361,24 @@ class Worker(Actor):
     @on(Quit)
     async def _(self, message: Quit) -> None:
         self.context.stop()
+
+    @on(Leave)
+    async def _(self, message: Leave) -> None:
+        self.context.stop(Shutdown(message.detail))
+
+    @on(CallYourself)
+    async def _(self, message: CallYourself) -> None:
+        await self.context.self_ref.call(CallYourself())
+
+    @on(Later)
+    async def _(self, message: Later) -> None:
+        if message.crash:
+            self.context.spawn(self.crash)
+        else:
+            self.context.after(message.seconds, message.note)
+
+    async def crash(self) -> None:
+        raise ValueError("in a spawned task")
 
     @on(Announce)
     async def _(self, message: Announce) -> None:

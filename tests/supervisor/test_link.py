@@ -12,45 +12,28 @@ import pytest
 
 from protocol.messages.common import Message, Request
 from supervisor import (
-    CallFailed,
-    CallTimeout,
     ChildSpec,
     ConnectionLost,
-    Crash,
     HandlerFailed,
     Killed,
     MailboxFull,
-    NotRunning,
     Ref,
     Restarting,
-    Stopping,
     on,
 )
 from supervisor.testing import EventLog
 from tests.supervisor.helpers import Counter, Fail
 from tests.supervisor.process_actors import (
     Add,
-    Announce,
     Ask,
-    Batched,
     Block,
     Boom,
-    BoomCall,
     Downs,
-    Hold,
     Kill,
-    Let,
-    LinkTo,
-    Mirror,
     Note,
-    NoteAndBoom,
     Noted,
-    Point,
     Quit,
-    Refuse,
-    Send,
     Sleep,
-    Tell,
     Watch,
     WhoAreYou,
 )
@@ -61,14 +44,6 @@ pytestmark = pytest.mark.anyio
 
 class NotForWorkers(Request[int], frozen=True):
     """A message that no Worker handles."""
-
-
-async def test_call_and_typed_reply() -> None:
-    async with tree_of(process_child()) as tree:
-        worker = tree.ref("Worker")
-        assert await worker.call(Add(2, 3)) == 5
-        assert await worker.call(Mirror(Point(1, 2))) == Point(2, 1)
-        assert (await worker.call(WhoAreYou()))["pid"] not in (os.getpid(), os.getppid())
 
 
 async def test_the_child_has_a_session_of_its_own_and_one_thread() -> None:
@@ -86,63 +61,6 @@ async def test_the_child_ignores_the_terminal_and_a_stray_stop() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(who["pid"], number)
         assert await worker.call(WhoAreYou()) == who
-
-
-async def test_a_refusal_is_an_answer() -> None:
-    async with tree_of(process_child()) as tree:
-        with pytest.raises(HandlerFailed, match="not today") as caught:
-            await tree.ref("Worker").call(Refuse())
-        assert caught.value.code == "later"
-        assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 1
-
-
-async def test_a_message_of_an_unknown_type_is_refused_and_harms_nobody() -> None:
-    async with tree_of(process_child()) as tree:
-        with pytest.raises(HandlerFailed, match="NotForWorkers") as caught:
-            await tree.ref("Worker").call(NotForWorkers())
-        assert caught.value.code == "not_handled", "as of a task"
-        tree.ref("Worker").cast(NotForWorkers())
-        await until(lambda: tree.dead_letters == {"not handled": 1})
-        assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 1
-
-
-async def test_a_reply_is_sent_later_and_dropped_after_its_deadline() -> None:
-    async with tree_of(process_child()) as tree:
-        worker = tree.ref("Worker")
-        with pytest.raises(CallTimeout):
-            await worker.call(Hold(), timeout=0.05)
-        pending = worker.request(Hold(), timeout=5)
-        worker.cast(Let("now"))
-        assert await pending == "now"
-
-
-async def test_neighbours_come_as_a_batch() -> None:
-    async with tree_of(process_child()) as tree:
-        worker = tree.ref("Worker")
-        blocked = worker.request(Sleep(0.1), timeout=5)
-        pendings = [worker.request(Batched(), timeout=5) for _ in range(8)]
-        await blocked
-        assert [await pending for pending in pendings] == [8] * 8
-
-
-async def test_a_crash_brings_its_traceback_and_a_new_incarnation() -> None:
-    async with tree_of(process_child()) as tree:
-        with tree.stream.subscribe(["crashes"]) as crashes:
-            worker = tree.ref("Worker")
-            worker.cast(Boom("the boiler"))
-            report = (await anext(aiter(crashes))).data
-            assert report["error"] == "ValueError"
-            assert "raise ValueError(message.text)" in report["traceback"]
-            assert report["last_message"] == "Boom"
-            assert report["will_restart"] is True
-            assert (await next_life(worker, 1))["incarnation"] == 2
-
-
-async def test_a_crash_fails_the_call_in_hand_with_the_error() -> None:
-    async with tree_of(process_child()) as tree:
-        with pytest.raises(HandlerFailed, match="boom in a call") as caught:
-            await tree.ref("Worker").call(BoomCall())
-        assert "process_actors.py" in caught.value.traceback
 
 
 async def test_kill_9_is_seen_by_a_monitor_and_restarted() -> None:
@@ -177,29 +95,6 @@ async def test_the_call_in_hand_of_a_killed_process_has_an_unknown_outcome_and_o
             await behind
 
 
-async def test_calls_that_wait_fail_at_once_when_the_process_begins_to_end() -> None:
-    async with tree_of(process_child(arguments={"stop_for": 60.0}, shutdown=60)) as tree:
-        worker, steps = tree.ref("Worker"), EventLog(tree.stream, ["steps"])
-        in_hand = worker.request(Sleep(60), timeout=60)
-        await steps.wait_for(sleeps=60)
-        behind = worker.request(Add(1, 1), timeout=60)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(tree.supervisor("root").terminate_child, "Worker")
-            with anyio.fail_after(5), pytest.raises(Stopping):
-                await behind
-            assert not in_hand.done
-            tree.shorten_deadline(0)
-
-
-async def test_calls_that_wait_fail_at_once_when_the_process_cleans_up_after_a_crash() -> None:
-    async with tree_of(process_child(arguments={"stop_for": 60.0}, shutdown=60)) as tree:
-        worker = tree.ref("Worker")
-        worker.cast(Boom())
-        with anyio.fail_after(5), pytest.raises(Restarting):
-            await worker.call(Add(1, 1), timeout=60)
-        tree.shorten_deadline(0)
-
-
 async def test_queued_casts_survive_a_restart_in_order_and_the_one_in_hand_is_not_redelivered() -> None:
     async with tree_of(process_child()) as tree:
         worker = tree.ref("Worker")
@@ -209,16 +104,6 @@ async def test_queued_casts_survive_a_restart_in_order_and_the_one_in_hand_is_no
         await next_life(worker, 1)
         assert await worker.call(Noted()) == list(range(50))
         assert (await worker.call(WhoAreYou()))["incarnation"] == 2
-
-
-@pytest.mark.parametrize("child", [task_child("Worker"), process_child()], ids=lambda child: child.isolation)
-async def test_what_an_actor_says_to_itself_survives_its_crash(child: ChildSpec) -> None:
-    async with tree_of(child) as tree:
-        worker = tree.ref("Worker")
-        for number in (1, 2):
-            worker.cast(NoteAndBoom(Note(number)))
-            await next_life(worker, number)
-            assert await worker.call(Noted()) == [number]
 
 
 async def test_a_wedged_process_fills_its_mailbox_and_nobody_waits() -> None:
@@ -232,31 +117,6 @@ async def test_a_wedged_process_fills_its_mailbox_and_nobody_waits() -> None:
                 sent += 1
                 await anyio.lowlevel.checkpoint()
         assert 64 <= sent <= 64 + 33  # its bound, the window of the link, and the one in hand
-
-
-async def test_stopping_finishes_the_message_in_hand_and_runs_on_stop() -> None:
-    async with tree_of(process_child()) as tree:
-        worker, steps = tree.ref("Worker"), EventLog(tree.stream, ["steps"])
-        pending = worker.request(Sleep(0.2), timeout=5)
-        await steps.wait_for(sleeps=0.2)
-        await tree.supervisor("root").terminate_child("Worker")
-        await pending
-        assert steps.topic("steps")[1]["stopped"].startswith("shutdown")
-        with pytest.raises(NotRunning):
-            await worker.call(Add(1, 1))
-
-
-async def test_a_failing_on_stop_makes_a_clean_end_a_crash() -> None:
-    async with tree_of(process_child(arguments={"stop_fail": "while cleaning up"}, restart="transient")) as tree:
-        worker, log = tree.ref("Worker"), EventLog(tree.stream)
-        worker.cast(Quit())
-        await next_life(worker, 1)
-        (report,) = log.topic("crashes")
-        assert (report["error"], report["will_restart"]) == ("OSError", True)
-        worker.cast(Boom("the first"))
-        await next_life(worker, 2)
-        assert log.topic("crashes")[-1]["error"] == "ValueError"
-        assert "OSError: while cleaning up" in log.topic("crashes")[-1]["traceback"]
 
 
 async def test_who_is_killed_in_the_middle_of_on_stop_did_not_end_cleanly() -> None:
@@ -274,56 +134,6 @@ async def test_who_does_not_stop_in_time_is_killed() -> None:
         with anyio.fail_after(5):
             await tree.supervisor("root").terminate_child("Worker")
         assert not os.path.exists(f"/proc/{pid}")
-
-
-async def test_calls_to_a_stopping_process_fail_at_once() -> None:
-    async with tree_of(process_child(arguments={"stop_for": 0.5})) as tree, anyio.create_task_group() as tasks:
-        tasks.start_soon(tree.supervisor("root").terminate_child, "Worker")
-        await until(lambda: tree.view().children[0].status == "stopping")
-        with pytest.raises(Stopping):
-            await tree.ref("Worker").call(Add(1, 1))
-
-
-async def test_it_ends_by_itself_and_a_transient_one_stays_away() -> None:
-    async with tree_of(process_child(restart="transient")) as tree:
-        tree.ref("Worker").cast(Quit())
-        await until(lambda: tree.view().children[0].status == "stopped")
-        assert tree.view().children[0].last_exit == "normal"
-
-
-async def test_the_child_calls_and_casts_to_the_tree() -> None:
-    async with tree_of(task_child("Peer"), process_child()) as tree:
-        worker = tree.ref("Worker")
-        assert await worker.call(Ask("Peer", 20, 22)) == 42
-        for number in range(5):
-            worker.cast(Tell("Peer", number))
-        await worker.call(Send("Peer", 5))
-        assert await tree.ref("Peer").call(Noted()) == [0, 1, 2, 3, 4, 5]
-
-
-async def test_processes_call_each_other() -> None:
-    async with tree_of(process_child("First"), process_child("Second")) as tree:
-        assert await tree.ref("Second").call(Ask("First", 1, 2)) == 3
-
-
-async def test_a_call_of_the_child_to_nobody_fails_at_once_and_typed() -> None:
-    async with tree_of(process_child(restart="temporary")) as tree:
-        with tree.stream.subscribe(["crashes"]) as crashes:
-            with pytest.raises(CallFailed):
-                await tree.ref("Worker").call(Ask("Nobody", 1, 2))
-            assert (await anext(aiter(crashes))).data["error"] == "NotRunning"
-
-
-async def test_the_child_monitors_an_actor_of_the_tree() -> None:
-    async with tree_of(task_child("Peer"), process_child()) as tree:
-        worker, peer = tree.ref("Worker"), tree.ref("Peer")
-        worker.cast(Watch("Peer"))
-        await worker.call(Noted())
-        peer.cast(Boom("peer"))
-        await next_life(peer, 1)
-        assert await worker.call(Downs()) == [f"Peer#1: {Crash('ValueError', 'peer')}"]
-        worker.cast(Watch("Nobody"))
-        assert (await downs_of(worker, 2))[1:] == ["Nobody#0: shutdown: not running"]
 
 
 async def downs_of(worker: Ref, count: int) -> list[str]:
@@ -344,34 +154,6 @@ async def test_the_child_monitors_a_name_that_comes_later() -> None:
         tree.ref("Late").cast(Quit())
         await EventLog(tree.stream).wait_for(event="started", actor="Late", incarnation=2)
         assert (await downs_of(worker, 2))[1:] == ["Late#1: normal"]
-
-
-@pytest.mark.parametrize("killed", ["Worker", "Peer"])
-async def test_links_bring_the_other_side_down(killed: str) -> None:
-    async with tree_of(task_child("Peer"), process_child()) as tree:
-        worker, peer = tree.ref("Worker"), tree.ref("Peer")
-        worker.cast(LinkTo("Peer"))
-        await worker.call(Noted())
-        tree.ref(killed).cast(Boom() if killed == "Peer" else Kill())
-        assert (await next_life(peer, 1))["incarnation"] == 2
-        assert (await next_life(worker, 1))["incarnation"] == 2
-
-
-async def test_the_child_publishes_to_the_stream() -> None:
-    async with tree_of(process_child()) as tree:
-        with tree.stream.subscribe(["steps"]) as steps:
-            tree.ref("Worker").cast(Announce("steps", "one"))
-            assert (await anext(aiter(steps))).data["text"] == "one"
-
-
-async def test_a_fault_is_injected() -> None:
-    async with tree_of(process_child()) as tree:
-        with tree.stream.subscribe(["crashes"]) as crashes:
-            tree.inject_fault("Worker", KeyError("injected"))
-            report = (await anext(aiter(crashes))).data
-            assert report["error"] == "KeyError"
-            assert "injected" in report["reason"]
-            await next_life(tree.ref("Worker"), 1)
 
 
 async def test_text_that_is_not_utf8_is_refused_to_its_sender_alone() -> None:

@@ -19,64 +19,6 @@ class ShutsDown(Counter):
         self.journal.append("start")
 
 
-@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
-@pytest.mark.parametrize("how", ["normal", "shutdown", "crash"])
-@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
-async def test_restart_type_by_reason(restart: str, how: str, strategy: str) -> None:
-    from supervisor import Actor, Shutdown, on
-
-    class Ends(Actor):
-        @on(StopYourself)
-        async def _(self, message: StopYourself) -> None:
-            self.context.stop(Shutdown("enough")) if how == "shutdown" else self.context.stop()
-
-        @on(Fail)
-        async def _(self, message: Fail) -> None:
-            raise ValueError("x")
-
-    spec = SupervisorSpec(
-        "root",
-        [ChildSpec("a", Ends, restart=restart), ChildSpec("bystander", Counter)],  # type: ignore[arg-type]
-        strategy=strategy,  # type: ignore[arg-type]
-    )
-    async with open_tree(spec) as tree:
-        log = EventLog(tree.stream)
-        tree.ref("a").cast(Fail() if how == "crash" else StopYourself())
-        await log.wait_for(event="exited", actor="a")
-        expected = restart == "permanent" or (restart == "transient" and how == "crash")
-        if expected:
-            await log.wait_for(event="started", actor="a", incarnation=2)
-        await settle()
-        children = {child.id: child for child in await tree.supervisor("root").which_children()}
-        if expected:
-            assert (children["a"].status, children["a"].incarnation, children["a"].restarts) == ("running", 2, 1)
-        elif restart == "temporary":
-            assert "a" not in children, "a temporary child is forgotten"
-        else:
-            assert children["a"].status == "stopped", "the specification of a transient child is kept"
-        fell_too = expected and strategy in ("one_for_all", "rest_for_one")
-        assert children["bystander"].incarnation == (2 if fell_too else 1), "only a needed restart touches siblings"
-        assert bool(log.topic("crashes")) is (how == "crash")
-        restarting = log.read(event="restarting")
-        assert bool(restarting) is expected
-
-
-async def test_a_crash_report_says_who_why_and_in_what() -> None:
-    async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter)])) as tree:
-        log = EventLog(tree.stream)
-        tree.ref("a").cast(Fail("the reason"))
-        await log.wait_for(event="started", actor="a")
-        (report,) = log.topic("crashes")
-        assert report["actor"] == "a"
-        assert report["incarnation"] == 1
-        assert report["error"] == "ValueError"
-        assert "the reason" in report["reason"]
-        assert "helpers.py" in report["traceback"]
-        assert report["last_message"] == "Fail"
-        assert report["mailbox"] == 0
-        assert report["will_restart"] is True
-
-
 async def test_a_report_is_cut_where_the_error_is_endless() -> None:
     async with open_tree(SupervisorSpec("root", [ChildSpec("a", Counter)])) as tree:
         log = EventLog(tree.stream)

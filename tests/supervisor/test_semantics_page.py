@@ -36,11 +36,11 @@ def test_every_test_on_the_page_exists() -> None:
     assert not any(missing.values()), missing
 
 
-def test_every_ported_case_is_on_the_page() -> None:
+def test_every_ported_case_and_every_case_of_both_kinds_is_on_the_page() -> None:
     on_it = set(REFERENCE.findall(PAGE))
-    files = sorted((HERE / "otp").glob("test_*.py"))
-    ported = {(f"otp/{path.name}", test) for path in files for test in _tests_in(path)}
-    assert ported
+    files = [path for folder in ("otp", "conformance") for path in sorted((HERE / folder).glob("test_*.py"))]
+    ported = {(f"{path.parent.name}/{path.name}", test) for path in files for test in _tests_in(path)}
+    assert {file.split("/")[0] for file, _ in ported} == {"otp", "conformance"}
     assert ported <= on_it, ported - on_it
 
 
