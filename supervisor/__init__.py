@@ -39,6 +39,7 @@ from supervisor.errors import (
     TooManyChildren,
     TreeStartFailed,
 )
+from supervisor.join import Guest, open_guest, serve_guest
 from supervisor.mailbox import Mailbox
 from supervisor.monitor import Down
 from supervisor.partitions import PartitionRefs, partitions
@@ -46,7 +47,7 @@ from supervisor.reasons import Crash, Killed, Normal, Reason, Shutdown, StartFai
 from supervisor.ref import Ref
 from supervisor.reply import Pending, Reply
 from supervisor.requests import ChildCounts, ChildView, SupervisorRef
-from supervisor.spec import ChildSpec, CoolDown, Escalate, ProcessStart, SupervisorSpec
+from supervisor.spec import ChildSpec, CoolDown, Escalate, ProcessStart, SupervisorSpec, joinable
 from supervisor.stream import EventStream, Subscription
 from supervisor.tree import ExitReport, Tree, open_tree
 
@@ -75,6 +76,7 @@ __all__ = [
     "Escalate",
     "EventStream",
     "ExitReport",
+    "Guest",
     "HandlerFailed",
     "Killed",
     "Mailbox",
@@ -110,10 +112,13 @@ __all__ = [
     "Tree",
     "TreeStartFailed",
     "dynamic_supervisor",
+    "joinable",
     "on",
     "on_batch",
     "on_deferred",
     "on_down",
+    "open_guest",
     "open_tree",
     "partitions",
+    "serve_guest",
 ]

@@ -34,7 +34,8 @@ from protocol.wire import Code
 from supervisor.actor import Actor, on, on_deferred
 from supervisor.errors import Refused, StopIncomplete, SupervisorError
 from supervisor.reply import Pending, Reply, as_call_failure
-from supervisor.router import TOPICS, Router
+from supervisor.reports import TOPICS
+from supervisor.router import Router
 from supervisor.stream import Subscription
 
 ORDER_WITHIN: Final = 5.0

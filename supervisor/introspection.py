@@ -24,7 +24,8 @@ from supervisor.tracing import PREFIX, topic_of
 from supervisor.view import node_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
 
     from supervisor.record import ChildRecord
     from supervisor.runtime import TreeRuntime
@@ -112,6 +113,18 @@ class Introspection:
         """
         self.require_actor(name)
         return self._runtime.stream.subscribe([topic_of(name)], bound)
+
+    def admit(self, name: str, pid: int) -> Callable[[socket.socket], None]:
+        """Let a process from outside serve a name that is :func:`~supervisor.spec.joinable`.
+
+        What is returned is to be called at once with its link: a connected stream socket, non-blocking.
+
+        Raises:
+            Refused: why not, with a code of ``protocol.wire.Code``.
+        """
+        from supervisor.guest import admit  # only trees that are joined need it
+
+        return admit(self._runtime, name, pid)
 
     def figures(self) -> list[Figures]:
         """Return what metrics are made of: what each actor and supervisor has done and does. Nobody is asked.

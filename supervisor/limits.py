@@ -26,4 +26,4 @@ def kill_grace(spec: ChildSpec | SupervisorSpec) -> float | None:
     """The time between killing and calling it stuck. A supervisor names those below it by itself."""
     if isinstance(spec, SupervisorSpec):
         return None
-    return PROCESS_GRACE if spec.isolation == "process" else TASK_GRACE
+    return TASK_GRACE if spec.isolation == "task" else PROCESS_GRACE

@@ -34,6 +34,12 @@ EXIT_GRACE = 2.0
 """Seconds that the far end has from its last frame, or the end of the link, until nothing of it is left."""
 
 
+CHUNK = 1 << 16
+"""Bytes that are read at once, at most."""
+REST = 64
+"""Chunks that are read after the end, at most: more than a socket holds, and no more than that can be of the dead."""
+
+
 class LinkIncarnation(ABC):
     """One life of an actor at the far end of a link. What ends it, and how it is ended, is for subclasses to say."""
 
@@ -184,15 +190,16 @@ class LinkIncarnation(ABC):
     def _read_rest(self, link: socket.socket) -> None:
         """Read what was said before the end: the notice of it may have overtaken that."""
         try:
-            while self._read_once(link):
-                continue
+            for _ in range(REST):
+                if not self._read_once(link):
+                    return
         except BlockingIOError:
             return  # it is gone, but something that it had forked holds its end open
 
     def _read_once(self, link: socket.socket) -> bool:
         """Handle what can be read now. False: it was the end. Raises ``BlockingIOError`` if there is nothing."""
         try:
-            data = link.recv(1 << 16)
+            data = link.recv(CHUNK)
         except ConnectionResetError:
             return False
         try:

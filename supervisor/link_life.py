@@ -10,6 +10,7 @@ import builtins
 import socket
 import time
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import anyio
 
@@ -22,7 +23,7 @@ from supervisor.link_child import Daemon, OwnCell
 from supervisor.mailbox import Phase
 from supervisor.monitor import Inject, Resume, Suspend, Trace
 from supervisor.outbox import Outbox
-from supervisor.reasons import Reason
+from supervisor.reasons import Killed, Reason
 from supervisor.spec import ChildSpec
 from supervisor.task_child import TaskIncarnation
 
@@ -58,25 +59,40 @@ class LinkLife:
     Args:
         link: a non-blocking stream socket; the caller closes it.
         make: given the first frame, makes the actor.
-        on_lost: called once when the link has ended, by whatever end, and :attr:`over` is not set.
+        on_lost: called once if the link ends before the actor has.
+        on_acked: called once the actor serves.
+        surroundings: the class of what surrounds it.
     """
 
-    def __init__(self, link: socket.socket, make: Callable[[wire.Start], Actor], on_lost: Callable[[], None]) -> None:
+    _cell: OwnCell
+    """Since the first frame, like :attr:`life`."""
+
+    def __init__(
+        self,
+        link: socket.socket,
+        make: Callable[[wire.Start], Actor],
+        on_lost: Callable[[], None],
+        on_acked: Callable[[], None] = lambda: None,
+        surroundings: type[Daemon] = Daemon,
+    ) -> None:
         self._link = link
         self._make = make
         self._on_lost = on_lost
+        self._on_acked = on_acked
         self._outbox = Outbox(link)
         self._decoder = FrameDecoder(wire.MAX_FRAME)
         self._bodies = wire.Bodies(())
-        self.daemon = Daemon(self._outbox)
+        self.limit: float | Literal["infinity"] = 0.0
+        """Seconds that the actor has to stop in."""
+        self.daemon = surroundings(self._outbox)
         self.life: Incarnate | None = None
         """Since the first frame."""
-        self.started = anyio.Event()
-        """The actor serves, or never will."""
         self.over = anyio.Event()
         """Nothing of the actor is left, or it never was."""
         self.stop: wire.Stop | None = None
         """The order to stop, if it has come."""
+        self.lost = False
+        """The link ended before the end of the actor had begun."""
         self.reason: Reason | None = None
         """Why it ended; none if it never began."""
 
@@ -91,7 +107,22 @@ class LinkLife:
                 await self._outbox.flush(FLUSH_LIMIT)
                 tasks.cancel_scope.cancel()
         finally:
+            self.daemon.lose()
             self._outbox.close()
+
+    def leave(self, reason: Reason) -> None:
+        """Have the actor stop within the time that it has for that, and take no more letters."""
+        if self.life is None:
+            self.over.set()
+            return
+        self._stop(reason)
+        if self.limit != "infinity":
+            self.daemon.backend.call_later(self.limit, self.cancel)
+
+    def cancel(self) -> None:
+        """End the actor now, without ``on_stop``."""
+        if self.life is not None:
+            self.life.kill(Killed())
 
     async def _read(self) -> None:
         while True:
@@ -107,6 +138,8 @@ class LinkLife:
             for payload in self._decoder.feed(data):
                 self._handle(wire.read_to_child(payload))
         if not self.over.is_set():
+            self.daemon.lose()
+            self.lost = self.reason is None
             self._on_lost()
 
     def _handle(self, frame: wire.ToChild) -> None:
@@ -122,9 +155,7 @@ class LinkLife:
                 self._cell.give_up(number)
             case wire.Stop(reason=reason):
                 self.stop = frame
-                self._cell.phase = Phase.STOPPING
-                life.stop(reason, None)  # the tree counts the time
-                self._outbox.put(wire.Deaf())
+                self._stop(reason)  # the tree counts the time
             case wire.Fail(reason=reason):
                 life.fail(reason)
             case wire.Inject(error_type=name, text=text):
@@ -138,9 +169,15 @@ class LinkLife:
             case wire.WentDown() | wire.Settled():
                 self.daemon.handle(frame)
 
+    def _stop(self, reason: Reason) -> None:
+        assert self.life is not None
+        self._cell.phase = Phase.STOPPING
+        self.life.stop(reason, None)
+        self._outbox.put(wire.Deaf())
+
     def _start(self, start: wire.Start) -> None:
-        self._cell = OwnCell(start.name, self.daemon)
-        self.daemon.own = self._cell
+        self._cell = self.daemon.own = OwnCell(start.name, self.daemon)
+        self.limit = start.shutdown
 
         def make() -> Actor:
             actor = self._make(start)
@@ -180,7 +217,7 @@ class LinkLife:
     def acked(self, incarnation: Incarnation) -> None:
         self._cell.phase = Phase.RUNNING
         self._outbox.put(wire.Acked(self._cell.bound, self._cell.overflow))
-        self.started.set()
+        self._on_acked()
 
     def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
         self._cell.phase = Phase.STOPPING
@@ -193,7 +230,6 @@ class LinkLife:
         if reason is not self.reason:
             self.reason = reason
             self._outbox.put(wire.Worse(wire.sendable(reason)))
-        self.started.set()
         self.over.set()
 
 

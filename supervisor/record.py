@@ -10,7 +10,7 @@ from supervisor.limits import kill_grace, stop_limit
 from supervisor.mailbox import Cell, Phase
 from supervisor.reasons import Killed, Reason, StartFailed, Timeout, is_clean
 from supervisor.reports import report_crash, report_lifecycle
-from supervisor.spec import ChildSpec, SupervisorSpec, names_in
+from supervisor.spec import ChildSpec, GuestPlace, SupervisorSpec, names_in
 
 if TYPE_CHECKING:
     from supervisor.alarms import Alarm
@@ -33,6 +33,8 @@ class Status(StrEnum):
     COOLING = "cooling down"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    ABSENT = "absent"
+    """The place of a guest, which may join at any time."""
     STUCK = "stuck"
     SUSPENDED = "suspended"
     """Runs, and handles nothing until it is resumed. Only shown: to its supervisor it runs."""
@@ -123,6 +125,17 @@ class ChildRecord:
         return self.incarnation is not None
 
     @property
+    def place(self) -> GuestPlace | None:
+        """Set where nobody here starts it, but a guest joins."""
+        start = self.spec.start if isinstance(self.spec, ChildSpec) else None
+        return start if isinstance(start, GuestPlace) else None
+
+    @property
+    def is_guests_own_end(self) -> bool:
+        """Whether the end of its incarnation leaves its place open for the next guest."""
+        return self.fate == "own" and self.place is not None
+
+    @property
     def is_current(self) -> bool:
         """False for one that was left stuck and whose name has another record by now."""
         return self.runtime.children.get(self.id) is self
@@ -147,6 +160,16 @@ class ChildRecord:
             self.cell.phase = Phase.DECLARED
         elif self.cell.phase is not Phase.RESTARTING:
             self.cell.phase = Phase.STARTING
+
+    def open_place(self) -> None:
+        """A guest may join from now on. Casts wait for it, and calls fail."""
+        assert self.place is not None
+        self.status = Status.ABSENT
+        self.fate = "own"
+        self.exit = None
+        self.started = True  # nobody waits for an ack
+        self.cell.phase = Phase.DECLARED
+        self.cell.configure(self.place.mailbox)
 
     def leave(self, fate: Fate) -> None:
         """The supervisor ends it: from here on calls fail, and casts wait if it is to come back."""
@@ -212,8 +235,13 @@ class ChildRecord:
         if self.fate == "final" and self.is_current:
             self.cell.phase = Phase.ENDED
         self.runtime.stuck.pop(self.id, None)
+        if is_away := self.is_guests_own_end:
+            self.open_place()
         report_lifecycle(self, "exited", reason=reason)
         self.runtime.registry.announce(self.cell, reason)
+        if is_away:
+            self._tell_supervisor()  # which may wait for that, and has nothing to decide
+            return
         supervisor = self.runtime.supervisors.get(self.supervisor_id)
         if supervisor is not None and supervisor.child_exited(self):
             return
@@ -234,7 +262,10 @@ class ChildRecord:
         """Let everybody know that it ends, and why. True: it is to be started again."""
         self.told = reason
         again = self.fate == "again" or (self.fate == "own" and self._restarts_after(reason))
-        self._enter(Phase.RESTARTING if again else Phase.STOPPING)
+        if self.is_guests_own_end:
+            self._enter(Phase.DECLARED)
+        else:
+            self._enter(Phase.RESTARTING if again else Phase.STOPPING)
         if not is_clean(reason) and not self._is_expected(reason, again):
             report_crash(self, incarnation, reason, will_restart=again)
         return again
@@ -255,6 +286,8 @@ class ChildRecord:
         return False
 
     def _restarts_after(self, reason: Reason) -> bool:
+        if self.place is not None:
+            return False  # it may join again, and nobody here sees to that
         if not self.started:
             return self.retried
         return needs_restart(self.spec, reason)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("supervisor")
 
+TOPICS = frozenset({"crashes", "lifecycle"})
+"""What every tree publishes by itself."""
+
 _MOST_TEXT = 1_000
 _MOST_TRACEBACK = 20_000
 

@@ -23,6 +23,7 @@ from supervisor.errors import (
     MailboxFull,
     NoSuchActor,
     NotRunning,
+    Refused,
     Restarting,
     Stopping,
 )
@@ -31,9 +32,6 @@ from supervisor.tracing import PREFIX
 
 if TYPE_CHECKING:
     from supervisor.mailbox import Cell
-
-TOPICS = frozenset({"crashes", "lifecycle"})
-"""What every tree publishes by itself."""
 
 _CODES: dict[type[Exception], str] = {
     NotRunning: Code.NOT_RUNNING,
@@ -97,7 +95,10 @@ class Router:
 
     def join(self, name: str, peer: Peer) -> Callable[[socket.socket], None]:
         """Let a guest in; see :meth:`protocol.handler.Handler.join`."""
-        raise Refusal(Code.NOT_JOINABLE, f"{name} cannot be joined: this tree declares no place for a guest")
+        try:
+            return self._context.introspection.admit(name, peer.pid)
+        except Refused as error:
+            raise Refusal(error.code, str(error)) from error
 
     def _nobody(self, to: str) -> NoReturn:
         known = ", ".join(sorted(self._doors))

@@ -15,12 +15,13 @@ from typing import Any, Literal
 from supervisor.actor import Actor
 from supervisor.backoff import Backoff
 from supervisor.errors import SpecError
+from supervisor.mailbox import Mailbox
 
 RestartType = Literal["permanent", "transient", "temporary"]
 ShutdownLimit = float | Literal["brutal_kill", "infinity"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
-Isolation = Literal["task", "process"]
+Isolation = Literal["task", "process", "guest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,27 @@ class ProcessStart:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestPlace:
+    """Stands for the start of a child that nobody here starts: it joins (see ``supervisor.join``).
+
+    ``mailbox`` says what waits for it while it is away, and how much; that of its own class is not used.
+    """
+
+    mailbox: Mailbox = Mailbox()  # noqa: RUF009  (frozen)
+
+
+@dataclass(frozen=True, slots=True)
 class ChildSpec:
     """One actor under a supervisor. ``id`` is also its name, and unique in the whole tree.
 
     ``shutdown`` is the time in seconds that it has to stop in, ``"brutal_kill"`` (processes only: a task cannot
     honestly be killed) or ``"infinity"``. ``start_timeout`` limits its ``on_start``, in seconds. ``liveness``: seconds
     without a beat after which it is ended and restarted; ``None``: never. ``on_give_up``: ``None`` takes the
-    supervisor's.
+    supervisor's. For ``isolation="guest"`` see :func:`joinable`.
     """
 
     id: str
-    start: Callable[[], Actor] | ProcessStart
+    start: Callable[[], Actor] | ProcessStart | GuestPlace
     restart: RestartType = "permanent"
     shutdown: ShutdownLimit = 5.0
     significant: bool = False
@@ -92,10 +103,12 @@ class ChildSpec:
 
     def __post_init__(self) -> None:
         where = _check_common(self.id, self.restart, self.on_give_up)
-        _one_of(where, "isolation", self.isolation, ("task", "process"))
+        _one_of(where, "isolation", self.isolation, ("task", "process", "guest"))
         if self.isolation == "process" and not isinstance(self.start, ProcessStart):
             raise SpecError(f"{where}: a process child is started by a ProcessStart, not {self.start!r}")
-        if self.isolation == "task" and (isinstance(self.start, ProcessStart) or not callable(self.start)):
+        if self.isolation == "guest":
+            self._check_guest(where)
+        if self.isolation == "task" and (isinstance(self.start, ProcessStart | GuestPlace) or not callable(self.start)):
             raise SpecError(f"{where}: start must be a function that returns an Actor, not {self.start!r}")
         if self.shutdown == "brutal_kill" and self.isolation == "task":
             raise SpecError(f"{where}: brutal_kill of a task is refused: only a process can be killed")
@@ -106,6 +119,50 @@ class ChildSpec:
             _seconds(where, "liveness", self.liveness)
         if self.significant and self.restart == "permanent":
             raise SpecError(f"{where}: a permanent child cannot be significant, since it never ends by itself")
+
+    def _check_guest(self, where: str) -> None:
+        if not isinstance(self.start, GuestPlace):
+            raise SpecError(f"{where}: a guest is not started: start must be a GuestPlace, not {self.start!r}")
+        if self.restart != "permanent":
+            raise SpecError(f"{where}: the place of a guest is permanent: whether it joins again is its own affair")
+        if self.shutdown == "brutal_kill":
+            raise SpecError(f"{where}: brutal_kill of a guest is refused: its process is not ours to kill")
+        if self.on_give_up is not None:
+            raise SpecError(f"{where}: on_give_up of a guest is refused: that it is away makes nobody give up")
+
+
+def joinable(
+    id: str,
+    *,
+    mailbox: Mailbox = Mailbox(),  # noqa: B008  (frozen)
+    shutdown: float | Literal["infinity"] = 5.0,
+    start_timeout: float = 30.0,
+    liveness: float | None = None,
+) -> ChildSpec:
+    """Declare a name that a process from outside may serve: it joins through the control socket of the tree.
+
+    Its supervisor never starts it and never misses it: that it is away, or ends, costs no restart, and no other child
+    waits for it. Calls fail at once as not running meanwhile, and casts wait in ``mailbox``. When the supervisor stops,
+    the guest is asked to stop, and after ``shutdown`` seconds the link to it is cut.
+
+    Args:
+        id: the name, unique in the tree.
+        mailbox: what may wait for the guest, and what happens to one message more.
+        shutdown: seconds that it has to stop in.
+        start_timeout: seconds from the join to the ack of its ``on_start``; then the link is cut.
+        liveness: seconds without a beat after which the link is cut; ``None``: never.
+
+    Raises:
+        SpecError: a value that makes no sense.
+    """
+    return ChildSpec(
+        id,
+        GuestPlace(mailbox),
+        shutdown=shutdown,
+        isolation="guest",
+        start_timeout=start_timeout,
+        liveness=liveness,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,9 @@ class Steps:
         child.aborted = False
         if not await self._name_is_free(child):
             return False
+        if child.place is not None:
+            child.open_place()
+            return True
         child.cell.incarnation += 1
         child.begin(self._make(child), retried=retried)
         assert child.incarnation is not None
