@@ -116,15 +116,14 @@ def stack_text(coroutine: Any) -> str:
 class AsyncioBackend:
     """asyncio, with whatever loop is running."""
 
-    __slots__ = ("_loop", "_tasks")
+    __slots__ = ("_loop", "_tasks", "waiter")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.waiter: Callable[[], Waiter] = self._loop.create_future
+        """Of no class of ours: a task awaits the native one faster."""
         # The loop itself holds its tasks only weakly.
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def waiter(self) -> Waiter:
-        return self._loop.create_future()  # not of a class of ours: a task awaits the native one faster
 
     def wake(self, waiter: Any) -> None:
         if not waiter.done():

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from protocol.backend import Main, TimerHandle, Waiter, stack_text
+from protocol.backend import Main, TimerHandle, stack_text
 from protocol.boundary import Logged
 from protocol.receiver import Receiver, Take, read_once
 
@@ -127,8 +127,7 @@ class TrioBackend:
         self._alarm = TrioWaiter()
         self._wakes_at = float("inf")
 
-    def waiter(self) -> Waiter:
-        return TrioWaiter()
+    waiter = TrioWaiter
 
     def wake(self, waiter: Any) -> None:
         waiter.wake()

@@ -66,7 +66,7 @@ class Deadlines:
             rising.append(call)
         else:
             heapq.heappush(self._heap, (deadline, next(self._order), call))
-        if len(rising) + len(self._heap) > self._compact_at:
+        if len(rising) > self._compact_at or len(self._heap) > self._compact_at:
             self._compact()
         if deadline < self._wakes_at:
             self._wake_at(deadline)

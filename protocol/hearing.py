@@ -63,16 +63,22 @@ class Hearing:
         Raises:
             Hangup: nothing can be read after the messages before.
         """
+        if not self._messages and not self._cut():
+            return None
+        return self._messages.popleft()
+
+    def _cut(self) -> bool:
+        """Cut messages out of the next pieces until there is one; False if there is none."""
         assert self._decoder is not None, "nothing has come yet"
         while not self._messages:
             if self._fault is not None:
                 raise self._fault
             if not self._pieces:
-                return None
+                return False
             try:
                 self._messages.extend(self._decoder.feed(self._pieces.popleft()))
             except FrameError as error:
                 self._messages.extend(error.before)
                 self._pieces.clear()
                 self._fault = Hangup(Code.BAD_FRAME, str(error))
-        return self._messages.popleft()
+        return True

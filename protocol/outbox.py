@@ -50,15 +50,13 @@ class Outbox:
 
     def __init__(self, filled: Callable[[], None]) -> None:
         self.encoding: Encoding = "msgpack"
+        self.crowded = False
+        """The client takes less than it asks for: hear nothing more from it until it takes its answers."""
         self.overfull = False
         """The client takes nothing and has too much coming: close the connection."""
         self._entries: deque[tuple[bytes, Feed | None]] = deque()
         self._bytes = 0
         self._filled = filled
-
-    @property
-    def crowded(self) -> bool:
-        return len(self._entries) > CROWDED or self._bytes > CROWDED_BYTES
 
     def put(self, frame: ServerFrame, feed: Feed | None = None) -> None:
         """Add a message at the end. One that cannot be said in this encoding is replaced by one that tells so."""
@@ -77,7 +75,9 @@ class Outbox:
             return
         self._entries.append((data, feed))
         self._bytes += len(data)
-        self.overfull = self._bytes > OVERFULL
+        if self._bytes > CROWDED_BYTES or len(self._entries) > CROWDED:
+            self.crowded = True
+            self.overfull = self._bytes > OVERFULL
         if feed is not None:
             feed.waiting += 1
             feed.bytes += len(data)
@@ -99,6 +99,7 @@ class Outbox:
         entries = self._entries
         if len(entries) == 1 and entries[0][1] is None:
             self._bytes = 0
+            self.crowded = False
             return entries.popleft()[0]
         joined: list[bytes] = []
         size = 0
@@ -111,6 +112,7 @@ class Outbox:
                 feed.bytes -= len(data)
                 self._tell_missed(feed)
         self._bytes -= size
+        self.crowded = len(entries) > CROWDED or self._bytes > CROWDED_BYTES
         return b"".join(joined)
 
     def _tell_missed(self, feed: Feed) -> None:

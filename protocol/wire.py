@@ -270,6 +270,13 @@ class Codec:
         except UNREADABLE as error:
             raise MalformedMessage(str(error), self._id_of(payload)) from error
 
+    def from_server(self, payload: bytes) -> ServerFrame:
+        """Return what a server sent, or raise :class:`MalformedMessage`."""
+        try:
+            return self.decode_from_server(payload)
+        except UNREADABLE as error:
+            raise MalformedMessage(str(error), self._id_of(payload)) from error
+
     def _id_of(self, payload: bytes) -> str | None:
         try:
             return self._id(payload).id  # type: ignore[no-any-return]

@@ -121,6 +121,7 @@ class Cell:
         self.after_take: Callable[[Message | Pending[Any]], None] | None = None
         """Told of each letter that is taken out, while anybody wants to know."""
         self.waiter: Waiter | None = None
+        """Of whoever serves this cell, while that has nothing to do."""
         self.senders: deque[_Turn] | None = None
         self.serving_task: object = None
         """The task that runs the handlers, so that a call from it to itself is recognised."""
@@ -148,8 +149,9 @@ class Cell:
             self.dead_letter(message, "stopping" if self.phase is Phase.STOPPING else "not running")
         elif len(self.queue) < self.bound or self._has_room() or self._made_room(message):
             self.queue.append(message)
-            if self.waiter is not None:
-                self.wake()
+            if (waiter := self.waiter) is not None:
+                self.waiter = None
+                self.backend.wake(waiter)
 
     async def send(self, message: Message) -> None:
         """Queue a message, waiting for room where the overflow policy is ``wait``; senders are served in turn."""
@@ -182,8 +184,9 @@ class Cell:
                 self._drop(self.queue.popleft())
             pending.queued_in = self
             self.queue.append(pending)
-            if self.waiter is not None:
-                self.wake()
+            if (waiter := self.waiter) is not None:
+                self.waiter = None
+                self.backend.wake(waiter)
         else:
             pending.settle(None, MailboxFull(f"the mailbox of {self.name} is full ({self.bound} messages)"))
 
@@ -261,8 +264,11 @@ class Cell:
     async def arrival(self) -> None:
         """Wait until something lies in the mailbox, or :meth:`wake` is called. One server at a time."""
         if not self.queue and not self.urgent:
-            self.waiter = self.backend.waiter()
-            await self.waiter
+            self.waiter = waiter = self.backend.waiter()
+            try:
+                await waiter
+            finally:
+                self.waiter = None
 
     # -- the ends of incarnations and of the name
 

@@ -57,11 +57,21 @@ class Ref:
                 ``MailboxFull``, ``CallTimeout``, ``ConnectionLost``, ``CallingSelf``, ``HandlerFailed``.
         """
         cell = self._cell
-        if cell.serving_task is not None and cell.serving_task is cell.backend.current_task():
+        # One that waits for messages is in no handler that could call.
+        if cell.waiter is None and cell.serving_task is cell.backend.current_task():
             raise CallingSelf(f"{cell.name} calls itself from its own handler")
         pending = Pending(cell.name, request, timeout, cell.deadlines, cell.backend)
         cell.call(pending)
-        return await pending.wait()
+        if pending.done:
+            return await pending.wait()
+        # As there, without its coroutine: this is the path of nearly every call.
+        pending.waiter = waiter = cell.backend.waiter()
+        try:
+            await waiter
+        finally:
+            if not pending.done:
+                pending.cancel()
+        return pending.result()
 
     def request(self, request: Request[R], *, timeout: float) -> Pending[R]:
         """Ask without waiting; the answer is awaited, or comes by callback, from the :class:`Pending` returned.

@@ -38,7 +38,6 @@ class Pending(Generic[R]):
         "_callbacks",
         "_holder",
         "_value",
-        "_waiter",
         "asked",
         "deadline",
         "done",
@@ -46,6 +45,7 @@ class Pending(Generic[R]):
         "message",
         "queued_in",
         "to",
+        "waiter",
     )
 
     def __init__(self, to: str, message: Request[R], timeout: float, deadlines: Deadlines, backend: Backend) -> None:
@@ -60,7 +60,8 @@ class Pending(Generic[R]):
         self._value: R | None = None
         self.error: Exception | None = None
         """Why there is no value; ``None`` while there may be one."""
-        self._waiter: Waiter | None = None
+        self.waiter: Waiter | None = None
+        """Of the one task that awaits it."""
         self._callbacks: tuple[Callable[[Pending[R]], None], ...] = ()
         self._holder: set[Pending[Any]] | None = None
         self.asked: Cell | None = None
@@ -84,18 +85,20 @@ class Pending(Generic[R]):
                 # Whoever tries again and again must not starve the very restart that it waits for.
                 await self._backend.checkpoint()
             return self.result()
-        self._waiter = self._backend.waiter()
+        self.waiter = waiter = self._backend.waiter()
         try:
-            await self._waiter
+            await waiter
         finally:
             if not self.done:  # the awaiting task was cancelled
                 self.cancel()
-        return self.result()
+        if self.error is not None:
+            raise self.error
+        return cast("R", self._value)
 
     def __await__(self) -> Generator[Any, Any, R]:
         if self.asked is not None and self.asked.serving_task is self._backend.current_task():
             self.settle(None, CallingSelf(f"{self.to} awaits its own answer in its handler"))
-        if not self.done and self._waiter is not None:
+        if not self.done and self.waiter is not None:
             raise RuntimeError("another task awaits this call")
         return self.wait().__await__()
 
@@ -126,8 +129,8 @@ class Pending(Generic[R]):
         if self._holder is not None:
             self._holder.discard(self)
             self._holder = None
-        if self._waiter is not None:
-            self._backend.wake(self._waiter)
+        if self.waiter is not None:
+            self._backend.wake(self.waiter)
         if self._callbacks:
             self._call_back()
         return True

@@ -41,7 +41,7 @@ class Service:
     async def run(self) -> None:
         """Serve until told to :meth:`leave`, or until a handler fails: its error comes out of here."""
         cell, actor = self._cell, self._actor
-        queue, plain = cell.queue, actor.__plain__
+        queue, plain, in_hand = cell.queue, actor.__plain__, self._in_hand
         cell.urgent = True
         # This is the path of every message, and the parts are laid out for it: one look for all that is rare, and no
         # coroutine of ours between the loop and a plain handler. Either would cost a cast a fifth more.
@@ -71,16 +71,17 @@ class Service:
                     if letter.done:
                         continue
                     message = letter.message
-                    if (run := plain.get(type(message))) is None:
+                    kind = type(message)
+                    if (run := plain.get(kind)) is None:
                         await self._handle(message, letter)
                         continue
-                    self.last_kind = type(message)
-                    self._in_hand.append(letter)
+                    self.last_kind = kind
+                    in_hand.append(letter)
                     try:
                         letter.settle(await run(actor, message))
                     except (Refused, ExceptionGroup) as error:
                         self._refuse(message, error)
-                    self._in_hand.clear()
+                    in_hand.clear()
                 elif (run := plain.get(type(letter))) is None:
                     await self._handle(letter, None)
                 else:
@@ -172,8 +173,11 @@ class Service:
 
     async def _next_wake(self) -> None:
         """Wait until anything comes, whatever lies in the mailbox already."""
-        self._cell.waiter = self._backend.waiter()
-        await self._cell.waiter
+        self._cell.waiter = waiter = self._backend.waiter()
+        try:
+            await waiter
+        finally:
+            self._cell.waiter = None
 
     def _not_handled(self, message: Message, pending: Pending[Any] | None) -> None:
         # A message of a type that the actor does not know comes from outside; it must not be able to crash it.
