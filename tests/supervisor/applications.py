@@ -19,6 +19,8 @@ from protocol.messages.common import Message
 from supervisor import Actor, BootRefused, ChildSpec, SpecError, SupervisorSpec, on
 from supervisor.boot import Boot, Signals
 from supervisor.reasons import Reason
+from tests.supervisor import fault_actors
+from tests.supervisor.fault_actors import Do, StartDescendant
 from tests.supervisor.process_actors import BeatFor, Block, StartGrandchild, WhoAreYou
 from tests.supervisor.processes import process_child
 
@@ -53,6 +55,41 @@ def plain(boot: Boot) -> SupervisorSpec:
     path, *rest = boot.arguments
     reporter = ChildSpec("Reporter", lambda: Reporter(path, block="block" in rest))
     return SupervisorSpec("root", [process_child(), reporter])
+
+
+class Accuser(Actor):
+    """Starts last: gives each child its descendants and its fault, and reports who all there are."""
+
+    def __init__(self, path: str, names: list[str], ready: bool) -> None:
+        self.path = path
+        self.names = names
+        self.ready = ready
+
+    async def on_start(self) -> None:
+        pids: set[int] = set()
+        for name in self.names:
+            ref = self.context.ref(name)
+            who = await ref.call(WhoAreYou(), timeout=20)
+            kinds = ("in a group of its own", "in a session of its own", "a copy of a process with threads")
+            pids |= {who["pid"], who["parent"]}
+            for kind in kinds:
+                pids.add(await ref.call(StartDescendant(kind), timeout=20))
+            if name == self.names[0]:
+                stopped = who["pid"]
+        self.context.ref(self.names[0]).cast(Do("stop"))
+        self.context.ref(self.names[1]).cast(Do("lock up"))
+        report(self.path, stopped=stopped, pids=sorted(pids))
+        if not self.ready:
+            await anyio.sleep(600)
+
+
+def faulty(boot: Boot) -> SupervisorSpec:
+    """Processes under a strategy, one stopped and one locked up; the last child starts for ever unless it is to run."""
+    path, strategy, phase = boot.arguments
+    names = ["first", "second", "third"]
+    group = SupervisorSpec("group", [fault_actors.faulty(name) for name in names], strategy=strategy)  # type: ignore[arg-type]
+    accuser = ChildSpec("Accuser", lambda: Accuser(path, names, phase == "running"), start_timeout=600.0)
+    return SupervisorSpec("root", [group, accuser])
 
 
 class Handler(Actor):

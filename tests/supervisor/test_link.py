@@ -12,13 +12,17 @@ import pytest
 
 from protocol.messages.common import Message, Request
 from supervisor import (
+    BootRefused,
     ChildSpec,
     ConnectionLost,
     HandlerFailed,
     Killed,
     MailboxFull,
+    ProcessStart,
     Ref,
     Restarting,
+    StartFailed,
+    TreeStartFailed,
     on,
 )
 from supervisor.testing import EventLog
@@ -34,6 +38,7 @@ from tests.supervisor.process_actors import (
     Noted,
     Quit,
     Sleep,
+    Tell,
     Watch,
     WhoAreYou,
 )
@@ -207,3 +212,32 @@ async def test_an_endless_error_is_cut_on_its_way_out_of_a_process() -> None:
         tree.ref("Worker").cast(Boom(ENDLESS[: 15 << 20]))
         await next_life(tree.ref("Worker"), 1)
         assert log.topic("crashes")[0]["error"] == "ValueError"
+
+
+async def test_a_cast_of_a_process_to_a_full_mailbox_is_a_dead_letter() -> None:
+    """Of a task it raises; but the process has gone on before its cast comes to the mailbox."""
+    async with tree_of(task_child("Peer"), process_child()) as tree:
+        await tree.introspection.suspend("Peer")
+        for number in range(70):
+            await tree.ref("Worker").send(Tell("Peer", number))
+        await until(lambda: tree.dead_letters == {"mailbox full": 6})
+        await tree.introspection.resume("Peer")
+        assert await tree.ref("Peer").call(Noted()) == list(range(64))
+        assert (await tree.ref("Worker").call(WhoAreYou()))["incarnation"] == 1
+
+
+class Refusing(Counter):
+    """Refuses the boot."""
+
+    async def on_start(self) -> None:
+        raise BootRefused("no boiler here", 78)
+
+
+async def test_a_boot_that_a_process_refuses_is_one_that_failed() -> None:
+    """Of a task ``BootRefused`` itself comes out, with its exit code: it is not carried over a link."""
+    start = ProcessStart(f"{__name__}:Refusing")
+    with pytest.raises(TreeStartFailed) as caught:
+        async with tree_of(process_child(start=start)):
+            raise AssertionError("it started")
+    assert isinstance(caught.value.reason, StartFailed)
+    assert (caught.value.reason.error_type, caught.value.reason.text) == ("BootRefused", "Worker: no boiler here")
