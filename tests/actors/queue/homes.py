@@ -239,3 +239,10 @@ def assert_agree(book: Book) -> None:
     assert counted.failed == states.count("failed")
     assert counted.waiting == states.count("queued")
     assert counted.processing == states.count("processing")
+
+
+def finish(book: Book, job: Job, samples: int = 2) -> Job:
+    """Train a claimed job up to its commit, as SQLite is told of it."""
+    book.trained(job, stats(samples))
+    book.committed([(get(book, job.id), stats(samples))], {})
+    return get(book, job.id)

@@ -86,6 +86,11 @@ def different(one: dict[str, dict[str, torch.Tensor]], other: dict[str, dict[str
     ]
 
 
+def leftovers(home: Home) -> list[Path]:
+    """Return what is half written or half removed."""
+    return [*home.root.rglob(".tmp-*"), *home.root.rglob(".trash-*")]
+
+
 def main(arguments: list[str]) -> None:
     """Go on in another process: pairs of a home's folder and a port's settings and jobs, as JSON."""
     from protocol.messages.queue import Claimed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Callable
@@ -17,25 +16,18 @@ from actors.trainer.checkpoint import CheckpointStore
 from actors.trainer.keeper import Keeper
 from actors.trainer.lineage import Lineage
 from actors.trainer.port import LetGo, Stop, Wish
-from actors.trainer.session import Session
-from actors.trainer.torch_engine import TorchEngine
 from actors.trainer.torch_tensors import TorchCodec
 from protocol.home import Home
 from protocol.messages.common import Phase
-from protocol.messages.disk import Purpose
 from protocol.messages.queue import Committed, JobStats, Published
 from protocol.records import VersionManifest, read_head, read_record
 from supervisor.durable import Disk
 from tests.actors.trainer.fake_port import FakePort, make_home, put, settings
-from tests.actors.trainer.runs import Killed, again, fresh, held, kill_at, run, stop_at
+from tests.actors.trainer.runs import Killed, again, fresh, held, kill_at, leftovers, run, stop_at
 
 
 def manifest(home: Home, version: int) -> VersionManifest:
     return read_record(home.version(version) / "manifest.json", VersionManifest)
-
-
-def leftovers(home: Home) -> list[Path]:
-    return [*home.root.rglob(".tmp-*"), *home.root.rglob(".trash-*")]
 
 
 def test_two_files_one_after_the_other(small: str, tmp_path: Path) -> None:
@@ -272,72 +264,6 @@ def test_other_threads_are_a_disturbance(small: str, tmp_path: Path) -> None:
     ledger = CheckpointStore(home, Disk(), TorchCodec()).load(head.checkpoint).ledger
     assert ledger.disturbances == ("step 3: threads was 1 and is 2",)
     assert second.of("warned") == [("warned", "step 3: threads was 1 and is 2")]
-
-
-def test_a_full_disk_is_waited_for_and_loses_nothing(small: str, tmp_path: Path) -> None:
-    home, port = fresh(tmp_path / "home", settings(small))
-    steps_seen: list[tuple[int, str | None]] = []
-
-    def room(purpose: Purpose) -> bool:
-        full = purpose == "save" and port.waits < 3 and any(one.global_step for one in port.steps)
-        steps_seen.append((port.steps[-1].global_step, port.steps[-1].blocked))
-        return not full
-
-    port.room = room
-    run(home, port)
-    assert port.waits == 3
-    assert any(one.blocked == "the disk is full" for one in port.steps)
-    assert port.steps[-1].blocked is None
-    assert len(held(home)[1].committed) == 2
-
-
-class FullDisk(Disk):
-    """Meets ENOSPC as often as told, at the manifest of a checkpoint past the first."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
-        if self.times and "step-00000000" not in str(path) and "checkpoints" in str(path):
-            self.times -= 1
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        super().write(path, data, mode)
-
-
-def test_enospc_while_saving_is_told_and_tried_again(small: str, tmp_path: Path) -> None:
-    home, port = fresh(tmp_path / "home", settings(small))
-    Session(home, FullDisk(3), port, TorchEngine()).run()
-    assert [one[0] for one in port.of("write failed")] == ["write failed"] * 3
-    assert port.waits == 3
-    assert len(held(home)[1].committed) == 2
-    assert leftovers(home) == []
-
-
-def test_a_stop_draws_on_its_reserve_and_is_not_held_up_by_a_full_disk(small: str, tmp_path: Path) -> None:
-    home, port = fresh(tmp_path / "home", settings(small))
-    port.asks = stop_at(port, 3)
-    port.room = lambda purpose: purpose == "stop" or not any(one.global_step for one in port.steps)
-    run(home, port)
-    assert port.of(Committed)[-1].step == 3
-    second = again(port)
-    second.asks = stop_at(second, 5)
-    second.room = lambda purpose: False
-    run(home, second)
-    assert second.waits == 0
-    head = read_head(home)
-    assert head is not None
-    assert head.checkpoint is not None
-    assert head.checkpoint.startswith("step-00000003"), "nothing could be written; what is there stands"
-
-
-def test_a_broken_disk_is_no_full_disk(small: str, tmp_path: Path) -> None:
-    class Broken(Disk):
-        def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-    home, port = fresh(tmp_path / "home", settings(small))
-    with pytest.raises(OSError, match="Input/output"):
-        Session(home, Broken(), port, TorchEngine()).run()
 
 
 def test_a_torn_checkpoint_is_passed_over(small: str, tmp_path: Path) -> None:
