@@ -6,6 +6,7 @@ Define :class:`Actor` classes, list them as :class:`ChildSpec` under a :class:`S
 
 from __future__ import annotations
 
+from protocol.messages.common import Message, Request
 from supervisor.actor import Actor, on, on_batch, on_deferred, on_down
 from supervisor.backoff import Backoff
 from supervisor.clock import Clock, SystemClock
@@ -81,6 +82,7 @@ __all__ = [
     "Killed",
     "Mailbox",
     "MailboxFull",
+    "Message",
     "NoSuchActor",
     "NoSuchChild",
     "Normal",
@@ -92,6 +94,7 @@ __all__ = [
     "Ref",
     "Refused",
     "Reply",
+    "Request",
     "Restarting",
     "Shutdown",
     "Space",

@@ -19,7 +19,7 @@ from supervisor.reasons import Crash, StartFailed
 from supervisor.record import Status
 from supervisor.reply import Pending
 from supervisor.requests import SupervisorRef
-from supervisor.spec import SupervisorSpec
+from supervisor.spec import ChildSpec, SupervisorSpec
 from supervisor.tracing import PREFIX, topic_of
 from supervisor.view import node_of
 
@@ -65,6 +65,14 @@ class Introspection:
             last_message=None if life is None else life.last_message,
             summary={} if life is None else _plain(life.summary()),
         )
+
+    def spec(self, name: str) -> ChildSpec | SupervisorSpec:
+        """Return the specification of an actor or a supervisor.
+
+        Raises:
+            NoSuchActor: the tree knows no such name.
+        """
+        return self._known(name).spec
 
     def suspend(self, name: str, *, timeout: float = 5.0) -> Pending[None]:
         """Have an actor handle nothing but system messages until it is resumed or restarted (``sys:suspend/1``).

@@ -68,6 +68,11 @@ class Tree:
         return node_of(self._record, self._runtime)
 
     @property
+    def clock(self) -> Clock:
+        """What the tree and its actors take for the time."""
+        return self._runtime.clock
+
+    @property
     def introspection(self) -> Introspection:
         """The state of any actor; suspend, resume, restart and trace it."""
         return self._runtime.introspection

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import anyio
 
-from protocol.messages.common import Message, Request
-from supervisor import Actor, ChildSpec, SupervisorSpec, on, open_tree
+from supervisor import Actor, ChildSpec, Message, Request, SupervisorSpec, on, open_tree
 
 
 class Add(Message, frozen=True):

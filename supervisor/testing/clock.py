@@ -7,10 +7,9 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
-import anyio
-
 from protocol.backend import current_backend
 from supervisor.clock import Clock
+from supervisor.testing.watching import settle
 
 
 class _VirtualTimer:
@@ -30,6 +29,15 @@ class _VirtualTimer:
 
 class VirtualClock(Clock):
     """Moves only by :meth:`advance`. Sleeps, call timeouts, backoff and shutdown limits of a tree all follow it.
+
+    Example::
+
+        clock = VirtualClock()
+        async with open_tree(spec, clock=clock) as tree:
+            await clock.advance(3600)
+            assert tree.view().uptime_s == 3600
+
+    Leaving the block waits for stops, so nothing in them should need time to pass.
 
     Args:
         start: the time of day at the beginning, aware.
@@ -68,7 +76,7 @@ class VirtualClock(Clock):
 
     async def settle(self) -> None:
         """Let every task of the event loop run until all of them wait."""
-        await anyio.wait_all_tasks_blocked()
+        await settle()
 
     async def stall(self, seconds: float) -> None:
         """Let so many seconds pass at once, as if the program had been stopped: what came due fires late."""

@@ -64,6 +64,15 @@ class FullDisk(_SteppingDisk):
     """Raises ``ENOSPC`` at a step (from 1) and at each one after it that needs room, until :meth:`make_room`.
 
     Removing things needs no room. ``steps`` lists what has been asked for, so a test can first count and then iterate.
+
+    Example::
+
+        disk = FullDisk(full_at=1)
+        with pytest.raises(OSError, match="No space left"):
+            disk.write(folder / "a", b"1")
+        disk.make_room()
+        disk.write(folder / "a", b"1")
+        assert disk.steps == ["write", "write"]
     """
 
     _needs_room = frozenset({"write", "mkdir", "link", "rename", "rename_over", "commit"})
@@ -83,7 +92,13 @@ class FullDisk(_SteppingDisk):
 
 
 class CrashPoint:
-    """Names a step: the ``count``-th (from 1) of a kind whose path contains ``where``, before or after it happens."""
+    """Names a step: the ``count``-th (from 1) of a kind whose path contains ``where``, before or after it happens.
+
+    Example::
+
+        second_commit = CrashPoint("commit", count=2)
+        after_the_rename = CrashPoint("rename", "queue/done/", after=True)
+    """
 
     def __init__(self, step: str, where: str = "", count: int = 1, *, after: bool = False) -> None:
         self.step = step
@@ -100,7 +115,17 @@ class CrashPoint:
 
 
 class CrashingDisk(_SteppingDisk):
-    """Ends the process, as a power cut would for all that runs in it, at a named step: by ``os._exit(code)``."""
+    """Ends the process, as a power cut would for all that runs in it, at a named step: by ``os._exit(code)``.
+
+    Example::
+
+        program = (
+            "import sys; from pathlib import Path; from supervisor.testing import CrashingDisk, CrashPoint;"
+            "CrashingDisk(CrashPoint('write', 'HEAD')).write(Path(sys.argv[1]), b'1')"
+        )
+        assert subprocess.run([sys.executable, "-c", program, folder / "HEAD"]).returncode == 137
+        assert not (folder / "HEAD").exists()
+    """
 
     def __init__(self, point: CrashPoint, code: int = 137) -> None:
         self._point = point

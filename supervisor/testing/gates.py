@@ -14,7 +14,22 @@ from supervisor.reasons import Reason
 
 
 class Gate:
-    """What a gated actor asks before it goes on. It is open until :meth:`shut`; each answer may be an error."""
+    """What a gated actor asks before it goes on. It is open until :meth:`shut`; each answer may be an error.
+
+    An actor of your own passes it in its ``on_start``: ``await self.gate.pass_start()``.
+
+    Example::
+
+        gate = Gate()
+        async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: GatedActor(gate))])) as tree:
+            gate.shut()
+            tree.inject_fault("a", ValueError("a fault of the test"))
+            await settle()
+            assert tree.view().children[0].status == "starting"
+            gate.open()
+            await settle()
+            assert (tree.view().children[0].status, gate.starts) == ("running", 2)
+    """
 
     def __init__(self) -> None:
         self.starts = 0
@@ -61,7 +76,16 @@ class Gate:
 
 
 class GatedActor(Actor):
-    """An actor that starts and stops when its gate lets it."""
+    """An actor that starts and stops when its gate lets it.
+
+    Example::
+
+        gate = Gate()
+        gate.fail_next(OSError("no such device"))
+        with pytest.raises(TreeStartFailed):
+            async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: GatedActor(gate))])):
+                raise AssertionError("never reached")
+    """
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
