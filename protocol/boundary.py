@@ -6,6 +6,7 @@ through is what is not the actor's to decide: Ctrl-C, a closed coroutine, and th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import TracebackType
 
@@ -39,7 +40,7 @@ class Boundary:
     ) -> bool:
         if error is None or _holds(error, KeyboardInterrupt, GeneratorExit):
             return False
-        if _is_only(error, anyio.get_cancelled_exc_class()):
+        if _is_only(error, _cancelled()):
             if self._scope is not None and self._scope.cancel_called:
                 self.cancelled = True
                 return True
@@ -69,6 +70,13 @@ class Logged:
         if caught:
             _log.error(self._text, exc_info=error)
         return caught
+
+
+def _cancelled() -> type[BaseException]:
+    try:
+        return anyio.get_cancelled_exc_class()
+    except anyio.NoEventLoopError:  # in a callback of a plain asyncio program: anyio sees the loop of a task only
+        return asyncio.CancelledError
 
 
 def _holds(error: BaseException, *kinds: type[BaseException]) -> bool:

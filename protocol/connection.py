@@ -6,7 +6,8 @@ import math
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from time import perf_counter
+from functools import partial
+from time import monotonic, perf_counter
 
 import anyio
 import anyio.abc
@@ -14,7 +15,7 @@ import anyio.abc
 from protocol.answers import Answers, Asked
 from protocol.backend import TimerHandle, current_backend
 from protocol.boundary import Boundary
-from protocol.handler import Body, Events, Handler, Peer, Refusal
+from protocol.handler import Body, Events, Handler, Peer, Refusal, told
 from protocol.handover import hand_over
 from protocol.hearing import Hangup, Hearing
 from protocol.limits import Limits
@@ -70,7 +71,7 @@ class Connection:
         self._turns = turns
         self._greeted = False
         self._hearing = Hearing(limits.max_frame)
-        self._deadline = anyio.current_time() + limits.hello_within
+        self._deadline = monotonic() + limits.hello_within
         self._backend = current_backend()
         self._receiver = self._backend.receiver(sock, self._receive)
         self._writer = Writer(sock, self._backend, self._take_out, limits.write_within, self._on_broken)
@@ -112,7 +113,8 @@ class Connection:
                         pass  # the client went away, which is its right
                     finally:
                         self._at_end.set()  # what still comes begins nothing any more
-                        self._tasks.cancel_scope.cancel()
+                        tasks, self._tasks = self._tasks, None
+                        tasks.cancel_scope.cancel()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -189,14 +191,14 @@ class Connection:
         if self._held_back or self._hearing.more or not self._hearing.partial:
             self._deadline = math.inf
         elif progress or self._deadline == math.inf:
-            self._deadline = anyio.current_time() + self._limits.frame_within
+            self._deadline = monotonic() + self._limits.frame_within
             if self._timer is None:
                 self._look_at_deadline()
 
     def _look_at_deadline(self) -> None:
         """Hang up if the time is over. The timer may go off early, since deadlines are put off without touching it."""
         self._timer = None
-        left = self._deadline - anyio.current_time()
+        left = self._deadline - monotonic()
         if self._at_end.is_set() or left == math.inf:
             return
         if left > 0:
@@ -275,7 +277,7 @@ class Connection:
                 body = Body(frame.body, codec)
                 cancel = self._handler.request(frame.to, body, frame.timeout, asked, self._peer)
             except (Refusal, MalformedMessage) as error:
-                asked.fail(*_told(error))
+                asked.fail(*told(error))
             else:
                 asked.begun(cancel)
 
@@ -305,7 +307,7 @@ class Connection:
         try:
             self._handler.cast(frame.to, Body(frame.body, codec), self._peer)
         except (Refusal, MalformedMessage) as error:
-            code, message, detail = _told(error)
+            code, message, detail = told(error)
             self._outbox.put(ErrorFrame(code=code, message=message, detail=detail))
 
     def _subscribe(self, frame: SubscribeFrame, codec: Codec) -> None:
@@ -319,8 +321,8 @@ class Connection:
             return
         self._subscriptions.append(events)
         self._outbox.put(ReplyFrame(id=frame.id, body=None))
-        assert self._tasks is not None  # it is only read while run() is under way
-        self._tasks.start_soon(self._pump, events, Feed(frame.id, self._limits.events))
+        # By a task: where a plain asyncio program calls back, anyio starts none.
+        self._backend.spawn(partial(self._listen, events, Feed(frame.id, self._limits.events)), "subscription")
 
     def _hand_over(self, join: JoinFrame, *, more: bool) -> None:
         """Let the handler have the socket, if it takes it; then nothing is read or written here any more."""
@@ -337,6 +339,10 @@ class Connection:
         self._writer.close()
         self._at_end.set()
         give()
+
+    async def _listen(self, events: Events, feed: Feed) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(self._pump, events, feed)
 
     async def _pump(self, events: Events, feed: Feed) -> None:
         """Take events as fast as they come: whoever publishes them never waits for this client."""
@@ -392,9 +398,3 @@ class Connection:
         for asked in (each for each, count in self._open.items() for _ in range(count)):
             message = f"the server closed the connection before {asked.key[1]} answered; whether it was done is unknown"
             self._error(Code.CONNECTION_LOST, message, asked.key[0])
-
-
-def _told(error: Refusal | MalformedMessage) -> tuple[str, str, object]:
-    if isinstance(error, Refusal):
-        return error.code, str(error), error.detail
-    return Code.BAD_MESSAGE, str(error), None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from protocol.messages.common import TailEvent
-from protocol.wire import UNREADABLE, Codec, MalformedMessage
+from protocol.wire import UNREADABLE, Code, Codec, MalformedMessage
 
 
 class Refusal(Exception):
@@ -21,6 +21,13 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.detail = detail
+
+
+def told(error: Refusal | MalformedMessage) -> tuple[str, str, Any]:
+    """Return the code, the message and the detail that the client is told."""
+    if isinstance(error, Refusal):
+        return error.code, str(error), error.detail
+    return Code.BAD_MESSAGE, str(error), None
 
 
 @dataclass(frozen=True, slots=True)

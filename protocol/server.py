@@ -25,7 +25,7 @@ from protocol.handler import Handler
 from protocol.limits import Limits
 from protocol.listening import Listening, listening, may_command, peer_of
 from protocol.turns import PAUSE, Turns
-from protocol.wire import VERSION, WelcomeFrame
+from protocol.wire import VERSION, Code, WelcomeFrame
 
 __all__ = ["Limits", "Traffic", "serve"]
 
@@ -223,3 +223,4 @@ class _Server:
 def _give_up(asked: Asked) -> None:
     if not asked.waiters:
         asked.cancel()
+        asked.fail(Code.CONNECTION_LOST, "given up: nobody waited for the answer any more")  # if that is not its answer

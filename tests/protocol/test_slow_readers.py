@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytest
 
 from protocol.aclient import connect
 from protocol.server import Traffic
-from tests.protocol.house import Echo, House, Raw, request, serving, until
+from tests.protocol.house import Echo, House, Raw, hello, request, serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -114,3 +115,13 @@ async def test_an_event_larger_than_a_subscription_may_hold_still_comes(path: Pa
             house.publish(number, "x" * 2 * MIB)
             with anyio.fail_after(5):
                 assert (await client.receive())["data"]["number"] == number
+
+
+async def test_who_subscribes_and_says_no_more_still_hears_the_events(path: Path, encoding: Any) -> None:
+    house = House()
+    async with serving(path, house), Raw(path, encoding) as client:
+        await client.send(hello(), {"type": "subscribe", "id": "s1", "topics": ["steps"]})
+        client.socket.shutdown(socket.SHUT_WR)
+        assert [(await client.receive())["type"] for _ in range(2)] == ["welcome", "reply"]
+        house.publish(7)
+        assert (await client.receive())["data"]["number"] == 7

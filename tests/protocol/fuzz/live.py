@@ -1,0 +1,104 @@
+"""Target: a server in this process, on a real socket. It ends no other connection, whatever one sends to it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import tempfile
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["protocol"]):
+    import protocol.server
+    import protocol.turns
+    from protocol.framing import encode
+    from protocol.limits import Limits
+    from protocol.server import Traffic, serve
+import anyio
+
+from tests.protocol.desk import Desk
+from tests.protocol.fuzz.measure import Measure
+from tests.protocol.fuzz.seeds import ENCODINGS
+from tests.protocol.house import hello, request
+
+LOOKS = 40
+"""So often an answer is looked for, with a turn of the loop between, until the client hangs up."""
+CHECK_EVERY = 500
+MOST_OPEN = 200
+
+measure = Measure("server", int(sys.argv[1]))
+traffic = Traffic()
+desk = Desk()
+# A pause is there to leave time to others; here there is nobody.
+protocol.server.PAUSE = protocol.turns.PAUSE = 0  # type: ignore[misc]
+
+
+async def serving(path: Path, ready: asyncio.Event) -> None:
+    limits = Limits(max_frame=4096, hello_within=1, frame_within=1, retry_within=0.05, in_flight=8, subscriptions=2)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(partial(serve, path, desk, limits=limits, traffic=traffic))
+        ready.set()
+
+
+async def say(path: Path, data: bytes) -> None:
+    """Be a client that says this, reads for a while, and leaves."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        client.connect(str(path))
+        encoding = ENCODINGS[data[0] & 1]
+        said = encode(hello(), encoding) + data[1:] if data[0] & 2 else data[1:]
+        cut = data[0] >> 3 if data[0] & 4 else len(said)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            client.send(said[:cut])
+            await asyncio.sleep(0)
+            client.send(said[cut:])
+            client.shutdown(socket.SHUT_WR)
+        for _ in range(LOOKS):
+            await asyncio.sleep(0)
+            with suppress(BlockingIOError, ConnectionResetError):
+                if not client.recv(1 << 16):
+                    return
+
+
+async def check(path: Path, bystander: socket.socket) -> None:
+    """Somebody else is answered, and those who left are forgotten."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10):
+        asked = request(f"b{measure.count}", {"type": "echo", "text": "x"}, "Desk")
+        await loop.sock_sendall(bystander, encode(asked, "json"))
+        answer = await loop.sock_recv(bystander, 1 << 16)
+        assert b'"body":"x"' in answer, answer
+        while traffic.open > MOST_OPEN:
+            await asyncio.sleep(0.01)
+
+
+def main() -> None:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    path = Path(tempfile.mkdtemp()) / "control.sock"
+    ready = asyncio.Event()
+    server = loop.create_task(serving(path, ready))
+    loop.run_until_complete(ready.wait())
+    bystander = socket.socket(socket.AF_UNIX)
+    bystander.connect(str(path))
+    bystander.setblocking(False)
+    bystander.send(encode(hello(), "json"))
+    assert b"welcome" in loop.run_until_complete(loop.sock_recv(bystander, 1 << 16))
+
+    def one_input(data: bytes) -> None:
+        measure.one_more()
+        if len(data) > 1:
+            loop.run_until_complete(say(path, data))
+        if not measure.count % CHECK_EVERY:
+            loop.run_until_complete(check(path, bystander))
+        assert not server.done(), server
+
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], one_input)
+    atheris.Fuzz()
+
+
+main()
