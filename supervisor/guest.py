@@ -40,7 +40,7 @@ def admit(runtime: TreeRuntime, name: str, pid: int) -> Callable[[socket.socket]
     """
     child = runtime.children.get(name)
     if child is None and runtime.is_taken(name):
-        raise Refused(f"{name} cannot be joined: its supervisor does not run", Code.NOT_RUNNING)
+        raise Refused(f"{name} cannot be joined: its place is not there at present", Code.NOT_RUNNING)
     if child is None:
         places = ", ".join(sorted(one.id for one in runtime.children.values() if one.place is not None))
         raise Refused(f"nobody here is called {name!r}; who joins may be: {places or 'nobody'}", Code.UNKNOWN_ACTOR)
@@ -128,7 +128,11 @@ class GuestIncarnation(LinkIncarnation):
     # ---------------------------------------------------------------- how it is ended
 
     def _cut(self) -> None:
-        """End the link: more is not ours to end."""
+        """End the link: more is not ours to end. If that is the tree's wish, and not yet said, it is said now."""
+        if self._outbox is not None and self._reason is not None and not self._stopping:
+            phase = self._cell.phase
+            if phase in (Phase.RESTARTING, Phase.STOPPING):
+                self._outbox.put(wire.Stop(wire.sendable(self._reason), returns=phase is Phase.RESTARTING))
         self._scope.cancel()
 
     def _no_progress(self, reason: Reason) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from supervisor import ChildSpec, SupervisorSpec, Tree, joinable, open_tree
+from supervisor import ChildSpec, NoSuchActor, SupervisorSpec, Tree, joinable, open_tree
 from supervisor.control import ControlSocket
 from supervisor.testing import eventually
 
@@ -75,7 +75,10 @@ async def until_joined(tree: Tree, incarnation: int = 1, name: str = "Guest", wi
     """Wait until this incarnation runs, or a later one."""
 
     def runs() -> bool:
-        state = tree.introspection.state(name)
+        try:
+            state = tree.introspection.state(name)
+        except NoSuchActor:  # its supervisor does not run
+            return False
         return state.status == "running" and state.incarnation >= incarnation
 
     await eventually(runs, within)
