@@ -14,7 +14,8 @@ from actors.trainer.shelf import Shelf
 from protocol.home import Home
 from protocol.messages.system import GetStatus, Status
 from protocol.records import read_head
-from tests.actors.testing.test_echo_daemon import SETTINGS, drop, published, until
+from supervisor.testing import eventually
+from tests.actors.testing.test_echo_daemon import SETTINGS, drop, published
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +40,7 @@ async def all_torn(home: Home) -> str:
     """Train a file, tear all checkpoints, and return what a daemon with another file says of it."""
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
         drop(home, "first", 9)
-        await until(lambda: published(daemon, 1), "first published")
+        await eventually(lambda: published(daemon, 1), within=60)  # first published
     for entry in Shelf(home).entries():
         (home.checkpoints / entry.name / "state.json").write_text("{")
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
@@ -55,7 +56,7 @@ async def test_all_torn_and_begun_again(tmp_path: Path) -> None:
     lineage = read_head(home)
     subprocess.run(["sh", "-c", command(reason, "begin again from the base model: ")], check=True)
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
-        await until(lambda: published(daemon, 2), "both trained, from the base")
+        await eventually(lambda: published(daemon, 2), within=60)  # both trained, from the base
     head = read_head(home)
     assert head is not None and lineage is not None and head.checkpoint is not None
     assert head.lineage != lineage.lineage
@@ -66,13 +67,13 @@ async def test_all_torn_and_a_backup_put_back(tmp_path: Path) -> None:
     home, backup = Home(tmp_path / "home"), tmp_path / "backup"
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
         drop(home, "zeroth", 9)
-        await until(lambda: published(daemon, 1), "zeroth published")
+        await eventually(lambda: published(daemon, 1), within=60)  # zeroth published
     head = read_head(home)
     assert head is not None and head.checkpoint is not None
     subprocess.run(["cp", "-a", home.checkpoints / head.checkpoint, backup], check=True)
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
         drop(home, "first", 9)
-        await until(lambda: published(daemon, 2), "first published")
+        await eventually(lambda: published(daemon, 2), within=60)  # first published
     for entry in Shelf(home).entries():
         (home.checkpoints / entry.name / "state.json").write_text("{")
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
@@ -81,14 +82,14 @@ async def test_all_torn_and_a_backup_put_back(tmp_path: Path) -> None:
     copy = command(reason, "put a whole one back: ").replace("BACKUP/NAME", str(backup)) + head.checkpoint
     subprocess.run(["sh", "-c", copy], check=True)
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
-        await until(lambda: published(daemon, 3), "gone on from the backup")
+        await eventually(lambda: published(daemon, 3), within=60)  # gone on from the backup
 
 
 async def test_head_is_gone_and_the_newest_is_adopted(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
         drop(home, "first", 9)
-        await until(lambda: published(daemon, 1), "first published")
+        await eventually(lambda: published(daemon, 1), within=60)  # first published
     before = read_head(home)
     home.head.unlink()
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
@@ -99,4 +100,4 @@ async def test_head_is_gone_and_the_newest_is_adopted(tmp_path: Path) -> None:
     assert head is not None and before is not None
     assert (head.lineage, head.checkpoint, head.version) == (before.lineage, before.checkpoint, before.version)
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
-        await until(lambda: published(daemon, 2), "second trained")
+        await eventually(lambda: published(daemon, 2), within=60)  # second trained

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
 
 from actors.daemon import Daemon, open_daemon
@@ -28,6 +26,7 @@ from protocol.config import (
 from protocol.home import Home
 from protocol.messages.system import TreeNode
 from protocol.records import read_head
+from supervisor.testing import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -39,15 +38,6 @@ SETTINGS = Config(
     consolidation=ConsolidationSection(enabled=False),
     http=HttpSection(port=-1),
 )
-
-
-async def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Wait for a real condition, or fail and say what did not come."""
-    with anyio.move_on_after(seconds):
-        while not condition():
-            await anyio.sleep(0.01)
-        return
-    pytest.fail(f"{what}: not within {seconds} s")
 
 
 def trainer_pid(node: TreeNode) -> int | None:
@@ -74,10 +64,10 @@ async def train(root: Path, kills: int) -> tuple[str, list[tuple[str, int, int]]
         for number, (name, rows) in enumerate((("first", 90), ("second", 70)), 1):
             drop(home, name, rows)
             for kill in range(1, kills + 1):
-                await until(partial(trained_to, daemon, name, 10 * kill), f"step {10 * kill} of {name}")
+                await eventually(partial(trained_to, daemon, name, 10 * kill), within=60)
                 await kill_trainer(daemon)
                 died += 1
-            await until(partial(published, daemon, number), f"{name} published")
+            await eventually(partial(published, daemon, number), within=60)
     head = read_head(home)
     assert head is not None and head.checkpoint is not None
     ledger = Shelf(home).ledger(head.checkpoint)
@@ -90,7 +80,7 @@ async def kill_trainer(daemon: Daemon) -> None:
     pid = trainer_pid(daemon.tree.view())
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    await until(lambda: trainer_pid(daemon.tree.view()) not in (None, pid), "a new trainer")
+    await eventually(lambda: trainer_pid(daemon.tree.view()) not in (None, pid), within=60)
 
 
 def trained_to(daemon: Daemon, name: str, step: int) -> bool:
@@ -109,13 +99,14 @@ async def test_a_torn_checkpoint_stands_in_the_log(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
         drop(home, "first", 30)
-        await until(partial(published, daemon, 1), "first published")
+        await eventually(partial(published, daemon, 1), within=60)
     head = read_head(home)
     assert head is not None and head.checkpoint is not None
     (home.checkpoints / head.checkpoint / "state.json").write_text("{")
     async with open_daemon(home.root, SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD):
-        await until(lambda: f"{head.checkpoint} is torn" in (home.logs / "stokehold.log").read_text(), "told")
-        await until(lambda: committed(home) == [("first.jsonl", 60)], "trained again from the one before")
+        log = home.logs / "stokehold.log"
+        await eventually(lambda: f"{head.checkpoint} is torn" in log.read_text(), within=60)
+        await eventually(lambda: committed(home) == [("first.jsonl", 60)], within=60)  # from the one before
 
 
 def committed(home: Home) -> list[tuple[str, int]]:

@@ -15,7 +15,8 @@ import pytest
 
 from actors.daemon import Daemon, open_daemon
 from actors.testing.echo import ECHO, ECHO_PRELOAD
-from tests.actors.testing.test_echo_daemon import SETTINGS, drop, published, until
+from supervisor.testing import eventually
+from tests.actors.testing.test_echo_daemon import SETTINGS, drop, published
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ async def cli(daemon: Daemon, *words: str) -> Any:
 async def test_a_daemon_is_operated_by_hand_and_goes_on_training(tmp_path: Path) -> None:
     async with open_daemon(tmp_path / "home", SETTINGS, trainer=ECHO, preload=ECHO_PRELOAD) as daemon:
         drop(daemon.home, "a", 12)
-        await until(lambda: published(daemon, 1), "the first file")
+        await eventually(lambda: published(daemon, 1), within=60)  # the first file
 
         state = await cli(daemon, "actor", "state", "TrainerActor")
         assert (state["status"], state["supervisor"], state["incarnation"]) == ("running", "training", 1)
@@ -50,17 +51,19 @@ async def test_a_daemon_is_operated_by_hand_and_goes_on_training(tmp_path: Path)
         ]
         drop(daemon.home, "b", 12)
         await cli(daemon, "actor", "resume", "QueueManager")
-        await until(lambda: published(daemon, 2), "the file that came while the queue was suspended")
+        await eventually(lambda: published(daemon, 2), within=60)  # the file that came while the queue was suspended
 
         restarted = await cli(daemon, "actor", "restart", "TrainerActor")
         assert (restarted["incarnation"], restarted["pid"] != state["pid"]) == (2, True)
         assert await cli(daemon, "send", "QueueManager", '{"type": "get_queue"}') == []
         drop(daemon.home, "c", 12)
-        await until(lambda: published(daemon, 3), "the file after the restart of the trainer")
+        await eventually(lambda: published(daemon, 3), within=60)  # the file after the restart of the trainer
 
         # It takes all others along, ControlSocket too, that would have answered.
         assert (await cli(daemon, "actor", "restart", "LockKeeper"))["incarnation"] == 2
-        await until(lambda: daemon.tree.introspection.state("SignalHandler").status == "running", "the others")
+        await eventually(
+            lambda: daemon.tree.introspection.state("SignalHandler").status == "running", within=60
+        )  # the others
         assert daemon.tree.introspection.state("TrainerActor").incarnation == 3
         drop(daemon.home, "d", 12)
-        await until(lambda: published(daemon, 4), "the file after the restart of everything")
+        await eventually(lambda: published(daemon, 4), within=60)  # the file after the restart of everything

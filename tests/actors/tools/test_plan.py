@@ -38,7 +38,6 @@ TINY = Config(training=TrainingSection(threads=1, batch_tokens=128, micro_batch_
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    torch.set_num_threads(1)
     return tiny_tokenizer()
 
 

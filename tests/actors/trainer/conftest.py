@@ -10,11 +10,8 @@ import pytest
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a folder with a model of 40 thousand parameters, its tokenizer, and a template with generation markers."""
-    import torch
-
     from actors.trainer.tiny import Shape, tiny_model, tiny_tokenizer
 
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("small")
     tokenizer = tiny_tokenizer(512)
     tiny_model(tokenizer, 0, Shape(vocabulary=512, width=32, inner=64, layers=2, heads=2)).save_pretrained(folder)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
 import msgspec
 import pytest
 
@@ -28,6 +27,7 @@ from protocol.messages.queue import Accept, Pause, Resume, WaitFinished
 from protocol.messages.trainer import Progress, RunConsolidation
 from protocol.records import read_head
 from supervisor import ChildSpec, Disk, SupervisorSpec, Tree, open_tree
+from supervisor.testing import eventually
 from tests.actors.trainer.fake_port import make_home, settings
 
 pytestmark = pytest.mark.anyio
@@ -49,9 +49,8 @@ class Daemon:
         return (await self.tree.ref("QueueManager").call(accept)).id
 
     async def until(self, what: Callable[[Progress], object]) -> Progress:
-        with anyio.fail_after(30):
-            while self.board.progress is None or not what(self.board.progress):
-                await anyio.sleep(0.01)
+        await eventually(lambda: self.board.progress is not None and bool(what(self.board.progress)), within=30)
+        assert self.board.progress is not None
         return self.board.progress
 
     async def finished(self, job: str) -> Any:
