@@ -13,7 +13,7 @@ setup: $(STAMP)
 # torch first and by its exact version: any other way of asking may fetch gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("stokehold needs Python 3.11 or newer, and $(PYTHON) is %d.%d; say: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo "Setting up $(VENV), once; it takes a minute or two, and 1.5 GB of disk."
+	@echo "Setting up $(VENV), once; it takes a minute or two, and 1.7 GB of disk."
 	@echo "1/3 a virtual environment of $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "2/3 torch, by far the largest part"
