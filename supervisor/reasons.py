@@ -134,6 +134,9 @@ def _let_go_of_frames(error: BaseException) -> None:
     Its frames hold every local variable of the dead: sockets, files, locks. Held by the reason, or by the cycle of a
     frame and the error in it, they would still be open when the next incarnation wants the same port.
     """
+    error.__traceback__ = None
+    if error.__cause__ is None and error.__context__ is None and not isinstance(error, BaseExceptionGroup):
+        return
     waiting, seen = [error], set[int]()
     while waiting:
         one = waiting.pop()

@@ -20,6 +20,8 @@ _log = logging.getLogger("supervisor")
 TOPICS = frozenset({"crashes", "lifecycle"})
 """What every tree publishes by itself."""
 
+_TEXT = "%s (incarnation %d): %s\n%s"
+
 _MOST_TEXT = 1_000
 _MOST_TRACEBACK = 20_000
 
@@ -73,4 +75,8 @@ def report_crash(child: ChildRecord, incarnation: Incarnation, reason: Reason, *
                 "will_restart": will_restart,
             },
         )
-    _log.error("%s (incarnation %d): %s\n%s", child.id, incarnation.number, described, traceback)
+    if _log.isEnabledFor(logging.ERROR):
+        # In place of ``_log.error``, which walks the stack to find out that this is the line it is called from.
+        arguments = (child.id, incarnation.number, described, traceback)
+        line = report_crash.__code__.co_firstlineno
+        _log.handle(_log.makeRecord(_log.name, logging.ERROR, __file__, line, _TEXT, arguments, None, "report_crash"))

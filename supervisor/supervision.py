@@ -207,8 +207,10 @@ class Supervisor(Steps):
 
     def siblings(self, child: ChildRecord) -> list[ChildRecord]:
         """Those that fall with a child, in start order (``split_child/2``); not the child itself."""
+        if self.spec.strategy == "one_for_one":
+            return []
         everyone = list(self.children.values())
-        if self.spec.strategy == "one_for_one" or child not in everyone:
+        if child not in everyone:
             return []
         if self.spec.strategy == "rest_for_one":
             return everyone[everyone.index(child) + 1 :]
@@ -319,13 +321,15 @@ class Supervisor(Steps):
         if not self._have_ended(child):
             child.due = float("inf")  # no new incarnation beside the old
             return
-        await self._stop_siblings(child, running=True)
-        if not self._have_ended(child):
-            child.due = float("inf")
-            return
         siblings = self.siblings(child)
+        if siblings:
+            await self._stop_siblings(child, running=True)
+            if not self._have_ended(child):
+                child.due = float("inf")
+                return
+            siblings = self.siblings(child)
         del self.pending[child.id]
-        for one in list(self.children.values()):
+        for one in list(self.children.values()) if siblings else (child,):
             if self.halted():
                 return
             if one in siblings and one.id in self.pending:

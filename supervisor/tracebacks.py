@@ -12,6 +12,9 @@ _MOST_FRAMES = 64
 """A deeper traceback is most likely a recursion, which the standard library shortens."""
 _MOST_KNOWN = 512
 
+_SAYS_MORE = (SyntaxError, NameError, AttributeError, ImportError)
+"""Errors to which the standard library adds the place or what may have been meant."""
+
 _known: dict[tuple[int, int], tuple[CodeType, str]] = {}
 """By the identity of the code, which the entry keeps alive, and the instruction in it."""
 
@@ -22,7 +25,19 @@ def traceback_of(error: BaseException) -> str:
     lines = _frames_of(error) if is_plain and not isinstance(error, BaseExceptionGroup) else None
     if lines is None:
         return "".join(traceback.format_exception(error))
-    return "".join([*lines, *traceback.format_exception_only(error)])
+    return "".join([*lines, *_last_lines_of(error)])
+
+
+def _last_lines_of(error: BaseException) -> list[str]:
+    """Return what the traceback ends with: the kind of error, and what it says."""
+    kind, said = type(error), error.args
+    says_just_that = kind.__str__ is BaseException.__str__ and len(said) == 1 and type(said[0]) is str
+    if not says_just_that or isinstance(error, _SAYS_MORE) or getattr(error, "__notes__", None) is not None:
+        return traceback.format_exception_only(error)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("__main__", "builtins") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return [f"{name}: {said[0]}\n" if said[0] else f"{name}\n"]
 
 
 def _frames_of(error: BaseException) -> list[str] | None:

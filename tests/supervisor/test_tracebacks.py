@@ -76,10 +76,50 @@ def that_cannot_be_parsed() -> None:
     compile("a b", "somewhere.py", "exec")
 
 
+class OfOurs(ValueError):
+    pass
+
+
+class ThatCannotBeShown(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even this")
+
+
+def of_ours() -> None:
+    raise OfOurs("two\nlines")
+
+
+def without_a_word() -> None:
+    raise ValueError
+
+
+def that_cannot_be_shown() -> None:
+    raise ThatCannotBeShown
+
+
+def with_a_name_that_is_nearly_right() -> None:
+    nearly = 1
+    nearly += neerly  # type: ignore[name-defined]  # noqa: F821
+
+
+def with_an_attribute_that_is_nearly_right() -> None:
+    "".splitt()  # type: ignore[attr-defined]
+
+
+def of_a_module_that_is_not_there() -> None:
+    from traceback import format_tc  # type: ignore[attr-defined]  # noqa: F401
+
+
 @pytest.mark.parametrize(
     "fail",
     [
         plainly,
+        of_ours,
+        without_a_word,
+        that_cannot_be_shown,
+        with_a_name_that_is_nearly_right,
+        with_an_attribute_that_is_nearly_right,
+        of_a_module_that_is_not_there,
         with_a_note,
         from_another,
         in_the_middle_of_another,
