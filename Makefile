@@ -1,11 +1,12 @@
 # make setup | run | test | lint | bench | soak (ten thousand random storms against the rules of supervision)
+# make coverage (each branch of the core of supervision)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup run test lint bench soak clean
+.PHONY: setup run test lint bench soak coverage clean
 
 setup: $(STAMP)
 	@echo "Ready: $(BIN)/stokehold --help"
@@ -40,6 +41,15 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	@$(BIN)/python -m tests.supervisor.model
+
+# Those that start and kill processes add nothing to it, and take long.
+CORE := actor cancellation cancelled_anywhere context corners dynamic_children giving_up introspection liveness mailbox \
+	partitions requests restart_types significant spawned_ends spec stable_spell start_stop started_by_hand strategies \
+	stuck stuck_corners
+coverage: $(STAMP)
+	@mkdir -p build
+	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp $(CORE:%=tests/supervisor/test_%.py)
+	@$(BIN)/python -m coverage report
 
 clean:
 	rm -rf $(VENV) build *.egg-info

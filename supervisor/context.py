@@ -67,8 +67,6 @@ class Timer:
             self._life.disown(self)
 
     def _fire(self) -> None:
-        if self._handle is None:
-            return
         if self._period is None:
             self._handle = None
             self._life.disown(self)

@@ -193,23 +193,19 @@ class ChildRecord:
     # -- told by the incarnation
 
     def acked(self, incarnation: Incarnation) -> None:
-        if incarnation is self.incarnation:
-            self.started = True
-            self.started_at = self.runtime.clock.monotonic()
-            if self.retried and self.last_reason is not None:
-                self.restarts += 1
-                self.series.restarts += 1
-            if self.fate == "own":
-                self.status = Status.RUNNING
-                if isinstance(self.spec, ChildSpec):
-                    self.cell.phase = Phase.RUNNING
-                    self.runtime.introspection.started(self)
-            report_lifecycle(self, "started")
-            self._tell_supervisor()
+        self.started = True
+        self.started_at = self.runtime.clock.monotonic()
+        if self.retried and self.last_reason is not None:
+            self.restarts += 1
+            self.series.restarts += 1
+        self.status = Status.RUNNING
+        if isinstance(self.spec, ChildSpec):
+            self.cell.phase = Phase.RUNNING
+            self.runtime.introspection.started(self)
+        report_lifecycle(self, "started")
+        self._tell_supervisor()
 
     def ending(self, incarnation: Incarnation, reason: Reason) -> bool:
-        if incarnation is not self.incarnation:
-            return False
         if self.started_at is not None:
             silence = reason.silence if isinstance(reason, Timeout) else 0.0
             self.ran_for = self.runtime.clock.monotonic() - self.started_at - silence
@@ -222,8 +218,6 @@ class ChildRecord:
         return self._tell_end(incarnation, reason)
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
-        if incarnation is not self.incarnation:
-            return
         if reason is not self.told:  # the clean-up failed
             self._tell_end(incarnation, reason)
         if self.overdue is not None:

@@ -136,10 +136,9 @@ class Pending(Generic[R]):
         return True
 
     def held_by(self, holder: set[Pending[Any]]) -> None:
-        """Keep the call in ``holder`` until it is settled, so that whoever owns the set can fail what is left."""
-        if not self.done:
-            self._holder = holder
-            holder.add(self)
+        """Keep this open call in ``holder`` until it is settled, so that whoever owns the set can fail what is left."""
+        self._holder = holder
+        holder.add(self)
 
     def expire(self) -> None:
         """Settle the call because its deadline has come; for :class:`~supervisor.deadlines.Deadlines`."""

@@ -6,6 +6,7 @@ another by one task; requests are served between any two, also in the middle of 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
@@ -101,15 +102,12 @@ class Supervisor(Steps):
             self._begin_end(reason)
             with anyio.CancelScope(shield=True):
                 while self.children:  # a stranger may cancel this task once more, and nobody may be left behind
-                    with Boundary(None) as edge:
+                    with contextlib.suppress(anyio.get_cancelled_exc_class()):
                         await self._stop_children(reason)
-                    if edge.error is not None and not isinstance(edge.error, anyio.get_cancelled_exc_class()):
-                        raise edge.error
         finally:
             self._begin_end(reason)
             self._over = True
-            if self.runtime.supervisors.get(self.spec.id) is self:
-                del self.runtime.supervisors[self.spec.id]
+            del self.runtime.supervisors[self.spec.id]
             self.keeper.ended(self, reason)
 
     def _begin_end(self, reason: Reason) -> None:

@@ -108,11 +108,10 @@ class TaskIncarnation:
             self._cancel(reason)
 
     def kill(self, reason: Reason) -> None:
-        if not self.over:
-            self._killed = True
-            self._cancel(reason)
-            for spawned in self._spawned or ():
-                spawned.scope.cancel()
+        self._killed = True
+        self._cancel(reason)
+        for spawned in self._spawned or ():
+            spawned.scope.cancel()
 
     def fail(self, reason: Reason) -> None:
         if not self._closing:
@@ -222,10 +221,7 @@ class TaskIncarnation:
             raise TypeError(f"the start of {self.spec.id!r} returned {actor!r}, which is no Actor")
         actor.context = Context(self)
         self.cell.configure(actor.mailbox)
-        service = Service(actor, self.cell, self.surroundings.backend)
-        if self._stop is not None:
-            service.leave()
-        return service
+        return Service(actor, self.cell, self.surroundings.backend)
 
     def _reason_after(self, error: BaseException | None) -> Reason:
         """Say why the serving has ended."""
@@ -236,8 +232,8 @@ class TaskIncarnation:
         if not self.acked:
             return start_failure_of(error)
         crash = crash_of(error)
-        if self._service is not None:
-            self._service.fail_in_hand(crash)
+        assert self._service is not None
+        self._service.fail_in_hand(crash)
         return crash
 
     def _ack(self) -> None:
@@ -294,8 +290,8 @@ class TaskIncarnation:
             if self._service is not None:
                 self._service.leave()
         self._end_service(self._decided)  # now: it may be long before the cancellation gets through, if it ever does
-        if self._scope is not None:
-            self._scope.cancel()
+        assert self._scope is not None  # since it was started
+        self._scope.cancel()
 
 
 class _Spawned:

@@ -80,6 +80,15 @@ async def test_one_that_was_stopped_by_hand_meanwhile_stays_down() -> None:
         assert await statuses(tree) == {"a": "running", "b": "running", "c": "stopped"}
 
 
+async def test_those_that_wait_for_one_that_is_called_off_start_without_it_and_without_the_stopped() -> None:
+    async with _fallen("rest_for_one", [], ChildSpec("d", Counter)) as (tree, clock):
+        await tree.supervisor("root").terminate_child("c")
+        await tree.supervisor("root").terminate_child("b")
+        await settle()
+        assert await statuses(tree) == {"a": "running", "b": "stopped", "c": "stopped", "d": "running"}
+        assert clock.monotonic() == 0
+
+
 async def test_one_that_will_not_end_holds_up_the_start_of_the_group() -> None:
     naughty = Naughty()
     async with _fallen("rest_for_one", []) as (tree, clock):
