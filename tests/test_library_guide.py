@@ -14,6 +14,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,8 @@ def test_its_tests_pass(folder: Path) -> None:
 @pytest.fixture(params=["asyncio", "trio"])
 def service(request: pytest.FixtureRequest, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The tree as a program, started by the guide's own command."""
+    if request.param == "trio":
+        on_trio(folder)
     make, start = [line for line in LINES if line.startswith(("mkdir", "PYTHONPATH"))]
     run(make, folder)
     command = start.removeprefix("PYTHONPATH=. ").removesuffix(" &").replace("trio", request.param)
@@ -96,16 +99,37 @@ def service(request: pytest.FixtureRequest, folder: Path) -> Iterator[subprocess
         process.communicate()
 
 
+@contextmanager
+def display(folder: Path) -> Iterator[None]:
+    """The other program, from when it has joined the tree."""
+    process = subprocess.Popen([sys.executable, "display.py"], cwd=folder, env=environment())
+    try:
+        state = "stokehold --socket run/control.sock actor state display"
+        wait_for("the display joins", lambda: "display  running" in run(state, folder))
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_each_command_works_on_the_running_tree(service: subprocess.Popen[str], folder: Path) -> None:
+    with ExitStack() as stack:
+        _each_command(service, folder, stack)
+
+
+def _each_command(service: subprocess.Popen[str], folder: Path, stack: ExitStack) -> None:
     said = {}
     for line in LINES:
-        if line.startswith("stokehold"):
+        if line == "python display.py &":
+            stack.enter_context(display(folder))
+        elif line.startswith("stokehold"):
             said[line.removeprefix("stokehold --socket run/control.sock ")] = run(line, folder)
     assert "forecast" in said["tree"] and "pid" in said["tree"]
     assert [json.loads(text) for command, text in said.items() if '"mean"' in command] == [17.5]
     assert "heater  running  incarnation 1" in said["actor state heater"]
     assert "climate  running  incarnation 2" in said["actor restart climate"]
     assert "restarting" in said["events"]
+    assert [json.loads(text) for command, text in said.items() if "display" in command] == ["18.0 degrees"]
     where = re.search(r"listening +(\S+)", said["actor state MetricsExporter"])
     assert where is not None
     with urllib.request.urlopen(f"http://{where[1]}/metrics", timeout=10) as answer:
@@ -120,7 +144,8 @@ def test_every_block_is_run() -> None:
     assert all(re.fullmatch(r"\w+\.py", name) for name in FILES)
     assert len(FILES) == sum(language == "python" for language, _ in BLOCKS), "no file is shown twice"
     shown = [line for line, _ in PROGRAMS]
-    rest = [line for line in LINES if line not in shown and not line.startswith(("stokehold", "mkdir", "PYTHONPATH"))]
+    ours = ("stokehold", "mkdir", "PYTHONPATH", "python display.py &")
+    rest = [line for line in LINES if line not in shown and not line.startswith(ours)]
     assert len(rest) == 1 and "pytest" in rest[0]
 
 

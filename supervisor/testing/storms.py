@@ -24,7 +24,7 @@ from supervisor.tree import Tree
 
 Kind = Literal["crash", "delay", "loss"]
 
-_AT_REST = ("running", "stopped", "not started")
+_AT_REST = ("running", "stopped", "not started", "absent")
 _UNDER_WAY = ("starting", "stopping", "exited")
 _STEP = 0.25
 """Seconds between two looks whether it is calm."""
@@ -68,10 +68,11 @@ class Storm:
     """Strikes the actors of a tree at random: with crashes, with delays in which they handle nothing, and with losses.
 
     A loss is a kill -9 for an actor in a process of its own, which its supervisor then starts again; any other is
-    terminated, and started again when the spell is over. A ``temporary`` actor is not lost, since nobody would start it
-    again. Times are those of the tree's clock. A :class:`VirtualClock` is moved by the storm, so that hours of weather
-    take seconds, and on asyncio, with actors that do no real I/O, one seed is one course of events (trio takes tasks in
-    an order of its own). While a process child starts or ends, which takes real time, a virtual clock stands still.
+    terminated, and started again when the spell is over. A ``temporary`` actor is not lost, since nobody would start
+    it again, and neither is a guest, whose process is somebody else's. Times are those of the tree's clock. A
+    :class:`VirtualClock` is moved by the storm, so that hours of weather take seconds, and on asyncio, with actors
+    that do no real I/O, one seed is one course of events (trio takes tasks in an order of its own). While a process
+    child starts or ends, which takes real time, a virtual clock stands still.
 
     Example::
 
@@ -165,11 +166,11 @@ class Storm:
             self._orders.append(self._tree.introspection.suspend(node.id, timeout=spell))
             self._remedies.append((self._clock.monotonic() + spell, node.id, ""))
             self.blows.append(Blow(at, kind, node.id, spell))
-        elif node.pid is not None:
+        elif self._is_process(node.id) and node.pid is not None:
             os.kill(node.pid, signal.SIGKILL)
             self._struck[node.id] = self._tree.introspection.state(node.id).incarnation
             self.blows.append(Blow(at, kind, node.id))
-        elif self._tree.introspection.spec(node.id).restart != "temporary":
+        elif self._can_be_terminated(node.id):
             self._ask(tasks, "terminate_child", supervisor, node.id)
             self._remedies.append((self._clock.monotonic() + spell, node.id, supervisor))
             self.blows.append(Blow(at, kind, node.id, spell))
@@ -258,6 +259,11 @@ class Storm:
     def _is_process(self, name: str) -> bool:
         spec = self._tree.introspection.spec(name)
         return isinstance(spec, ChildSpec) and spec.isolation == "process"
+
+    def _can_be_terminated(self, name: str) -> bool:
+        """Whether it is our own to terminate, and comes back: no guest, and no temporary child."""
+        spec = self._tree.introspection.spec(name)
+        return isinstance(spec, ChildSpec) and spec.isolation == "task" and spec.restart != "temporary"
 
     def _is_to_end(self, name: str) -> bool:
         return name in self._struck and self._tree.introspection.state(name).incarnation == self._struck[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import pytest
 
@@ -17,9 +19,12 @@ from supervisor import (
     SupervisorSpec,
     SystemClock,
     Tree,
+    joinable,
     on,
+    open_guest,
     open_tree,
 )
+from supervisor.control import ControlSocket
 from supervisor.dynamic import dynamic_supervisor
 from supervisor.testing import Blow, EventLog, Storm, VirtualClock
 from tests.supervisor.process_actors import Add
@@ -123,6 +128,19 @@ async def test_temporary_children_are_not_lost() -> None:
         await storm.rage(5, seconds=0.05)
         await storm.calm()
         assert storm.blows == []
+
+
+async def test_a_guest_is_not_lost_since_its_process_is_somebody_elses(tmp_path: Path) -> None:
+    """Here that process is the one of the test."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    path = tmp_path / "run" / "control.sock"
+    children = [joinable("guest"), ChildSpec("ControlSocket", lambda: ControlSocket(path))]
+    async with open_tree(SupervisorSpec("root", children)) as tree:
+        async with open_guest(path, "guest", lambda: Slow(None)):
+            storm = Storm(tree, 1, actors=["guest"], kinds=["loss"])
+            await storm.rage(5, seconds=0.05)
+            assert storm.blows == []
+        await storm.calm()  # it is away, as it may be
 
 
 async def test_a_tree_that_gave_up_is_told_with_seed_and_blows() -> None:
