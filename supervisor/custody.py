@@ -74,6 +74,12 @@ def alive(pid: Pid) -> bool:
     return stat is not None and stat.pid == pid and stat.state not in "ZX"
 
 
+def stopped(number: int) -> bool:
+    """Whether this process was stopped by a signal, or is stopped by a debugger."""
+    stat = _stat(number)
+    return stat is not None and stat.state in "Tt"
+
+
 def _everyone() -> list[_Stat]:
     numbers = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
     return [stat for number in numbers if (stat := _stat(number)) is not None]

@@ -96,7 +96,8 @@ class ProcessHost:
         """Have a child forked, starting the host if there is none. Return our end of its link.
 
         Must be called on the thread of the event loop: the host is bound to the thread that starts it. Cancelled, it
-        leaves the host importing, to be ready for the next try, and a child that was forked already dies.
+        leaves the host importing, to be ready for the next try, unless that is stopped; a child that was forked already
+        dies.
 
         Raises:
             HostFailed: an import failed (which, and the traceback of the host), the host ended, or processes that
@@ -105,7 +106,11 @@ class ProcessHost:
         async with self._forking:
             if self._process is None:
                 await self._start()
-            await self._until(lambda: self._ready or self._process is None)
+            try:
+                await self._until(lambda: self._ready or self._process is None)
+            finally:
+                if not self._ready and self._process is not None and custody.stopped(self._process.pid):
+                    self.kill()  # it would never be ready, however often it were tried
             await self.settle()
             if self._process is None:
                 raise self._failure

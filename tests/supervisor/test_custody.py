@@ -115,6 +115,16 @@ def test_a_child_is_one_until_it_has_been_waited_for(
     assert process.pid not in custody.children()
 
 
+def test_who_is_stopped_is_known(spawn: Spawn) -> None:
+    process = spawn(SLEEPS)
+    assert not custody.stopped(process.pid)
+    process.send_signal(signal.SIGSTOP)
+    until_sync(lambda: custody.stopped(process.pid))
+    process.kill()
+    process.wait()
+    assert not custody.stopped(process.pid)
+
+
 def test_the_tag_outlives_every_ancestor(spawn: Spawn) -> None:
     tag = custody.new_tag()
     process = spawn(PARENT, **{custody.TAG: tag})

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import anyio
 import pytest
@@ -26,7 +27,7 @@ from supervisor import (
     open_tree,
 )
 from supervisor.hosting import HostFailed, ProcessHost
-from supervisor.testing import EventLog
+from supervisor.testing import EventLog, eventually
 from tests.supervisor.helpers import GetAll
 from tests.supervisor.process_actors import (
     Add,
@@ -110,6 +111,33 @@ async def test_a_host_that_is_still_importing_can_be_given_up() -> None:
             raise AssertionError("it started")
     assert scope.cancelled_caught
     assert list(custody.descendants(os.getpid())) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_host_that_imports_for_longer_than_a_start_may_take_is_kept_unless_it_is_stopped(
+    stopped: bool, tmp_path: Path
+) -> None:
+    held = tmp_path / "held"
+    start = ProcessStart(WORKER, preload=("tests.supervisor.preloads.held",), environment={"HELD_BY": str(held)})
+    async with tree_of(process_child(start=start, start_timeout=2.0)) as tree:
+        worker, log = tree.ref("Worker"), EventLog(tree.stream)
+        before = await worker.call(WhoAreYou())
+        held.touch()
+        os.kill(before["parent"], signal.SIGKILL)
+        await log.wait_for(event="restarting", actor="Worker")
+        await eventually(lambda: len(below()) == 1)
+        (host,) = below()  # which imports
+        if stopped:
+            os.kill(host, signal.SIGSTOP)
+        again = await log.wait_for(event="restarting", actor="Worker", count=2)
+        assert "no ack within 2 s" in again["reason"]
+        held.unlink()
+        assert ((await next_life(worker, 2))["parent"] == host) is not stopped
+        assert runs(host) is not stopped
+
+
+def below() -> list[int]:
+    return [pid.number for pid in custody.descendants(os.getpid())]
 
 
 async def test_modules_imported_in_advance_are_there_in_the_child_and_not_here() -> None:

@@ -127,6 +127,20 @@ async def test_the_death_of_the_host_is_one_failure_and_the_next_group_has_one_h
         assert not any(runs(pid) for pid in [host, *pids(before), grandchild])
 
 
+async def test_a_host_that_does_not_obey_is_killed_with_all_and_they_come_back_in_another() -> None:
+    """With them the one that was stopped by hand: so it is in any group of OTP."""
+    async with group_of(*ranks(shutdown=0.1)) as (tree, _):
+        before = await everyone(tree)
+        (host,) = hosts(before)
+        os.kill(host, signal.SIGSTOP)
+        with anyio.fail_after(10):
+            await tree.supervisor("root").terminate_child("rank1")
+        after = await everyone(tree, 1)
+        assert {who["incarnation"] for who in after.values()} == {2}
+        assert len(hosts(after)) == 1
+        assert not any(runs(pid) for pid in [host, *pids(before)])
+
+
 async def test_one_failure_too_many_ends_all_and_their_host() -> None:
     async with group_of(*ranks(), intensity=1, period=600.0) as (tree, log):
         tree.ref("rank0").cast(Kill())

@@ -22,33 +22,38 @@ class WarmHost(ProcessHost):
         await super().end()
 
 
+Warm = dict[tuple[str, tuple[str, ...]], WarmHost]
+
+
 @pytest.fixture(scope="module")
-def warm_hosts() -> Iterator[dict[str, WarmHost]]:
-    kept: dict[str, WarmHost] = {}
+def warm_hosts() -> Iterator[Warm]:
+    """By event loop and by what is imported."""
+    kept: Warm = {}
     yield kept
-    for backend, host in kept.items():
+    for (backend, _), host in kept.items():
         anyio.run(host.end_for_good, backend=backend)
 
 
-@pytest.fixture(params=["task", "process"])
-def kind(
-    request: pytest.FixtureRequest,
-    anyio_backend: str,
-    warm_hosts: dict[str, WarmHost],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Kind]:
-    """What the children of a case are."""
-    kind = Kind(request.param)
-    if request.param == "task":
-        yield kind
-        return
+@pytest.fixture
+def warm(anyio_backend: str, warm_hosts: Warm, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Process children come from the warm hosts, where the host is not what the case is about."""
 
     def warm_host(preload: tuple[str, ...], environment: Mapping[str, str], *, shared: bool = False) -> ProcessHost:
-        if anyio_backend not in warm_hosts:
-            warm_hosts[anyio_backend] = WarmHost(preload, environment, shared=True)
-        return warm_hosts[anyio_backend]
+        assert not environment
+        key = (anyio_backend, preload)
+        if key not in warm_hosts:
+            warm_hosts[key] = WarmHost(preload, environment, shared=True)
+        return warm_hosts[key]
 
     monkeypatch.setattr(hosts, "ProcessHost", warm_host)
-    yield kind
-    pid = warm_hosts[anyio_backend].pid
-    assert pid is None or custody.descendants(pid) == [], "the case has left something behind"
+    yield
+    for host in warm_hosts.values():
+        assert host.pid is None or custody.descendants(host.pid) == [], "the case has left something behind"
+
+
+@pytest.fixture(params=["task", "process"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """What the children of a case are."""
+    if request.param == "process":
+        request.getfixturevalue("warm")
+    return Kind(request.param)
