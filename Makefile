@@ -1,12 +1,13 @@
 # make setup | run | test | lint | bench | soak (ten thousand random storms against the rules of supervision)
 # make coverage (each branch of the core of supervision)
+# make fuzz (a million inputs against the decoders of the wire, another million against a server)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup run test lint bench soak coverage clean
+.PHONY: setup run test lint bench soak coverage fuzz clean
 
 setup: $(STAMP)
 	@echo "Ready: $(BIN)/stokehold --help"
@@ -50,6 +51,10 @@ coverage: $(STAMP)
 	@mkdir -p build
 	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp $(CORE:%=tests/supervisor/test_%.py)
 	@$(BIN)/python -m coverage report
+
+fuzz: $(STAMP)
+	@$(PIP) install -q -c constraints.txt --config-settings editable_mode=compat -e ".[fuzz]"
+	@$(BIN)/python -P -m tests.protocol.fuzz
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -17,7 +17,7 @@ from protocol.backend import TimerHandle, current_backend
 from protocol.boundary import Boundary
 from protocol.handler import Body, Events, Handler, Peer, Refusal, told
 from protocol.handover import hand_over
-from protocol.hearing import Hangup, Hearing
+from protocol.hearing import PIECE, SMALL_PIECE, Hangup, Hearing
 from protocol.limits import Limits
 from protocol.listening import hung_up
 from protocol.outbox import Feed, Outbox
@@ -140,7 +140,7 @@ class Connection:
             if isinstance(data, OSError):
                 raise data
             if data:
-                self._hearing.take(data)
+                self._hearing.take(data, SMALL_PIECE if self._turns.contended else PIECE)
                 self._outbox.encoding = self._hearing.codec.encoding
                 self._handle()
             else:

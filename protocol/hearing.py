@@ -11,6 +11,9 @@ from protocol.wire import CODECS, Code
 PIECE: Final = 1 << 12
 """Bytes that are cut into messages at once."""
 
+SMALL_PIECE: Final = 1 << 9
+"""The same while others speak too."""
+
 
 class Hangup(Exception):
     """The connection ends here, and the client is told why."""
@@ -47,15 +50,15 @@ class Hearing:
         """Whether there is something left to be looked at."""
         return bool(self._messages or self._pieces or self._fault)
 
-    def take(self, data: bytes) -> None:
-        """Keep what has come."""
+    def take(self, data: bytes, piece: int = PIECE) -> None:
+        """Keep what has come, to be cut by so many bytes at once."""
         if self._decoder is None:
             self.codec = CODECS[detect(data)]
             self._decoder = decoder_for(self.codec.encoding, self._max_frame)
-        if len(data) <= PIECE:
+        if len(data) <= piece:
             self._pieces.append(data)
         else:
-            self._pieces.extend(data[start : start + PIECE] for start in range(0, len(data), PIECE))
+            self._pieces.extend(data[start : start + piece] for start in range(0, len(data), piece))
 
     def next(self) -> bytes | None:
         """Return the next complete message; none if the rest of it has not come yet.

@@ -1,7 +1,8 @@
 """``python -m tests.protocol.fuzz [INPUTS [TARGET...]]``: a million inputs for each target, unless told otherwise.
 
-Each prints one line of JSON: inputs a second, and resident memory after all inputs as a multiple of that after a tenth
-of them. Exit 1: a target fell, hung, or grew; the input that did it is left in the folder that is named.
+``frames`` and ``live`` print one line of JSON each: inputs a second, and resident memory after all inputs as a
+multiple of that after a tenth of them. ``beside`` prints how long others wait. Exit 1: a target fell, hung or grew, or
+others waited too long; the input that did it is left in the folder that is named.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.protocol.fuzz import seeds
+from tests.protocol.fuzz import beside, seeds
 
 ROOT = Path(__file__).resolve().parents[3]
-ATHERIS = ("frames", "live")
+TARGETS = ("frames", "live", "beside")
 HANG = 20
 """Seconds for one input."""
 
 
 def fuzz(target: str, inputs: int) -> bool:
+    if target == "beside":
+        return beside.main() == 0
     folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{target}-"))
     corpus = folder / "corpus"
     corpus.mkdir()
     seeds.write(corpus, "server" if target == "live" else target)
     seeds.write_words(folder / "words")
-    options = [f"-timeout={HANG}", "-rss_limit_mb=0", "-max_len=2048", "-print_final_stats=0", "-verbosity=0"]
+    options = [f"-timeout={HANG}", "-rss_limit_mb=0", "-max_len=512", "-print_final_stats=0", "-verbosity=0"]
     options += [f"-runs={2 * inputs}", f"-dict={folder / 'words'}", f"-artifact_prefix={folder}/", str(corpus)]
     command = [sys.executable, "-P", "-m", f"tests.protocol.fuzz.{target}", str(inputs), *options]
     with (folder / "stderr").open("w") as stderr:
@@ -38,7 +41,7 @@ def fuzz(target: str, inputs: int) -> bool:
 
 def main(words: list[str]) -> int:
     inputs = int(words[0]) if words else 1_000_000
-    targets = words[1:] or [*ATHERIS]
+    targets = words[1:] or [*TARGETS]
     failed = [target for target in targets if not fuzz(target, inputs)]
     return 1 if failed else 0
 

@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["protocol"]):
     import protocol.server
     import protocol.turns
-    from protocol.framing import encode
+    from protocol.framing import HEADER, Encoding, encode
     from protocol.limits import Limits
     from protocol.server import Traffic, serve
 import anyio
@@ -25,8 +25,11 @@ from tests.protocol.fuzz.measure import Measure
 from tests.protocol.fuzz.seeds import ENCODINGS
 from tests.protocol.house import hello, request
 
-LOOKS = 40
+LOOKS = 20
 """So often an answer is looked for, with a turn of the loop between, until the client hangs up."""
+STAYS = 0b1110000
+"""Bits of an input's first byte: with one of them it is a message of a client that stays."""
+RENEWED_AFTER = 200
 CHECK_EVERY = 500
 MOST_OPEN = 200
 
@@ -44,14 +47,45 @@ async def serving(path: Path, ready: asyncio.Event) -> None:
         ready.set()
 
 
-async def say(path: Path, data: bytes) -> None:
+class Standing:
+    """A client that stays, and says one message after another: a connection for each would take most of the time."""
+
+    def __init__(self, path: Path, encoding: Encoding) -> None:
+        self._path = path
+        self._encoding = encoding
+        self._socket: socket.socket | None = None
+        self._said = 0
+
+    async def say(self, payload: bytes) -> None:
+        """Say this as one message, whatever it is; a new connection where the server ended the last, or in time."""
+        if self._socket is None or self._said == RENEWED_AFTER:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = connected(self._path)
+            self._socket.send(encode(hello(), self._encoding))
+            self._said = 0
+        self._said += 1
+        line = payload.replace(b"\n", b"") + b"\n"
+        try:
+            self._socket.send(line if self._encoding == "json" else HEADER.pack(len(payload)) + payload)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            over = not self._socket.recv(1 << 16)
+        except BlockingIOError:
+            over = False
+        except (BrokenPipeError, ConnectionResetError):
+            over = True
+        if over:
+            self._socket.close()
+            self._socket = None
+
+
+async def pass_by(path: Path, data: bytes) -> None:
     """Be a client that says this, reads for a while, and leaves."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.setblocking(False)
-        client.connect(str(path))
+    with connected(path) as client:
         encoding = ENCODINGS[data[0] & 1]
         said = encode(hello(), encoding) + data[1:] if data[0] & 2 else data[1:]
-        cut = data[0] >> 3 if data[0] & 4 else len(said)
+        cut = len(said) // 2 if data[0] & 4 else len(said)
         with suppress(BrokenPipeError, ConnectionResetError):
             client.send(said[:cut])
             await asyncio.sleep(0)
@@ -62,6 +96,13 @@ async def say(path: Path, data: bytes) -> None:
             with suppress(BlockingIOError, ConnectionResetError):
                 if not client.recv(1 << 16):
                     return
+
+
+def connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.setblocking(False)
+    client.connect(str(path))
+    return client
 
 
 async def check(path: Path, bystander: socket.socket) -> None:
@@ -89,10 +130,13 @@ def main() -> None:
     bystander.send(encode(hello(), "json"))
     assert b"welcome" in loop.run_until_complete(loop.sock_recv(bystander, 1 << 16))
 
+    standing = [Standing(path, encoding) for encoding in ENCODINGS]
+
     def one_input(data: bytes) -> None:
         measure.one_more()
         if len(data) > 1:
-            loop.run_until_complete(say(path, data))
+            said = standing[data[0] & 1].say(data[1:]) if data[0] & STAYS else pass_by(path, data)
+            loop.run_until_complete(said)
         if not measure.count % CHECK_EVERY:
             loop.run_until_complete(check(path, bystander))
         assert not server.done(), server

@@ -49,6 +49,10 @@ def write(folder: Path, kind: str) -> None:
         if kind == "server":
             head = bytes([number | 2])
             inputs += [head + a + b for a, b in itertools.product(spoken(encoding), repeat=2)]
+            skipped = 4 if encoding == "msgpack" else 0
+            inputs += [
+                bytes([number | 0x10]) + frame[skipped:] for frame in spoken(encoding) + frames("client", encoding)
+            ]
     for number, data in enumerate(inputs):
         (folder / f"seed-{number:03}").write_bytes(data)
 
