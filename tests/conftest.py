@@ -1,10 +1,16 @@
-"""Every asynchronous test runs on both event loops; generated cases are the same in each run."""
+"""Every asynchronous test runs on both event loops; generated cases are the same in each run.
+
+Homes lie in memory where there is room: a test can kill a process but not cut the power, so a sync to a real disk shows
+it nothing, and waiting for thousands of them takes long. ``--basetemp`` puts them elsewhere.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -21,6 +27,18 @@ hypothesis.settings.load_profile("here")
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Bytes. What the folders of living tests need is a small part of it."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None and MEMORY.is_mount():
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize > ROOM and not found.f_flag & (os.ST_NOEXEC | os.ST_RDONLY):
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.hookimpl(wrapper=True)
