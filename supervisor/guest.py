@@ -77,7 +77,8 @@ class GuestIncarnation(LinkIncarnation):
         super().__init__(child.spec, child.cell, child.cell.incarnation, child, runtime)  # type: ignore[arg-type]
         self.pid = pid
         self._link: socket.socket | None = None
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None  # made by its task: a callback of plain asyncio can make none
+        self._is_cut = False
 
     def take(self, link: socket.socket) -> None:
         """Serve it over this link."""
@@ -91,7 +92,9 @@ class GuestIncarnation(LinkIncarnation):
     async def _run(self) -> None:
         assert self._link is not None
         with self._link as link:
-            with self._scope, Boundary(self._scope) as edge:
+            with anyio.CancelScope() as self._scope, Boundary(self._scope) as edge:
+                if self._is_cut:
+                    self._scope.cancel()
                 self._open(link).put(wire.Start(self._cell.name, self.number, self._patience))
                 self._limit("start", self._spec.start_timeout, self._never_started)
                 await self._live(link)
@@ -108,7 +111,7 @@ class GuestIncarnation(LinkIncarnation):
             tasks.start_soon(self._until_dead, tasks.cancel_scope)
             await self._read(link)
             tasks.cancel_scope.cancel()
-        if not self._scope.cancel_called:
+        if not self._is_cut:
             self._read_rest(link)
 
     async def _until_dead(self, living: anyio.CancelScope) -> None:
@@ -133,7 +136,9 @@ class GuestIncarnation(LinkIncarnation):
             phase = self._cell.phase
             if phase in (Phase.RESTARTING, Phase.STOPPING):
                 self._outbox.put(wire.Stop(wire.sendable(self._reason), returns=phase is Phase.RESTARTING))
-        self._scope.cancel()
+        self._is_cut = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     def _no_progress(self, reason: Reason) -> None:
         self.kill(reason)

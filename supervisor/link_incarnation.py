@@ -8,8 +8,11 @@ mailbox, and then its senders are told so by the mailbox's own policy.
 
 from __future__ import annotations
 
+import math
 import socket
+import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +39,8 @@ EXIT_GRACE = 2.0
 
 CHUNK = 1 << 16
 """Bytes that are read at once, at most."""
+TURN = 0.001
+"""Seconds for which the frames of one link are handled in a row."""
 REST = 64
 """Chunks that are read after the end, at most: more than a socket holds, and no more than that can be of the dead."""
 
@@ -56,6 +61,10 @@ class LinkIncarnation(ABC):
         self._traffic: Traffic | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
         self._decoder = FrameDecoder(wire.MAX_FRAME)
+        self._heard: deque[bytes | FrameError] = deque()
+        """Received, and not handled yet."""
+        self._is_deaf = False
+        """It has sent what cannot be understood, and nothing more is heard."""
         self._acked = False
         self._stopping = False
         """The tree asked it to stop, and ends it when its time is up."""
@@ -178,37 +187,61 @@ class LinkIncarnation(ABC):
     # ---------------------------------------------------------------- frames
 
     async def _read(self, link: socket.socket) -> None:
-        """Handle what comes until the link ends, or is to be ended."""
+        """Handle what comes until the link ends, or is to be ended. Others get their turn, however much comes."""
         while True:
             await anyio.wait_readable(link)
             try:
-                if not self._read_once(link):
+                if not self._hear(link):
                     return
             except BlockingIOError:
                 continue
+            while not self._act(TURN):
+                await self._cell.backend.checkpoint()
+            if self._is_deaf:
+                return
 
     def _read_rest(self, link: socket.socket) -> None:
         """Read what was said before the end: the notice of it may have overtaken that."""
+        self._act(math.inf)
         try:
             for _ in range(REST):
-                if not self._read_once(link):
+                if not self._hear(link):
                     return
+                self._act(math.inf)
         except BlockingIOError:
             return  # it is gone, but something that it had forked holds its end open
 
-    def _read_once(self, link: socket.socket) -> bool:
-        """Handle what can be read now. False: it was the end. Raises ``BlockingIOError`` if there is nothing."""
+    def _hear(self, link: socket.socket) -> bool:
+        """Receive what has come. False: it was the end. Raises ``BlockingIOError`` if there is nothing."""
+        if self._is_deaf:
+            return False
         try:
             data = link.recv(CHUNK)
         except ConnectionResetError:
             return False
         try:
-            for payload in self._decoder.feed(data):
-                self._handle(wire.read_to_daemon(payload))
-        except (FrameError, wire.BadFrame) as error:
-            self.kill(Crash("ProtocolError", f"it sent what cannot be understood: {error}"))
-            return False
+            self._heard.extend(self._decoder.feed(data))
+        except FrameError as error:
+            self._heard.extend(error.before)
+            self._heard.append(error)
         return bool(data)
+
+    def _act(self, seconds: float) -> bool:
+        """Handle what has been received, for so long at most. True: all of it."""
+        end = time.monotonic() + seconds
+        while self._heard:
+            payload = self._heard.popleft()
+            try:
+                if isinstance(payload, FrameError):
+                    raise payload
+                self._handle(wire.read_to_daemon(payload))
+            except (FrameError, wire.BadFrame) as error:
+                self._is_deaf = True
+                self._heard.clear()
+                self.kill(Crash("ProtocolError", f"it sent what cannot be understood: {error}"))
+            if time.monotonic() > end:
+                return not self._heard
+        return True
 
     def _handle(self, frame: wire.Frame) -> None:
         """Act on a frame. Raises ``BadFrame`` for one that may not come, or not now."""

@@ -143,6 +143,8 @@ class LinkLife:
             self._on_lost()
 
     def _handle(self, frame: wire.ToChild) -> None:
+        if self.over.is_set():
+            return  # the last words are on their way
         if isinstance(frame, wire.Start):
             self._start(frame)
             return

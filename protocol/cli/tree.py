@@ -15,6 +15,7 @@ _COLOURS = {
     "restarting": "yellow",
     "cooling down": "yellow",
     "suspended": "yellow",
+    "absent": "yellow",
 }
 
 

@@ -32,7 +32,7 @@ from protocol.messages.system import (
 )
 from protocol.messages.trainer import Progress
 from protocol.wire import Code
-from supervisor import Actor, ChildSpec, CoolDown, Refused, SupervisorSpec, Tree, on, open_tree
+from supervisor import Actor, ChildSpec, CoolDown, Refused, SupervisorSpec, Tree, on, open_tree, serve_guest
 from supervisor.testing import eventually
 from tests.protocol.cli import homes
 
@@ -241,3 +241,11 @@ async def test_a_suspended_queue_is_told_by_status_and_resumed(home: Home) -> No
         await client.call("ControlSocket", ResumeActor("QueueManager"))
         assert await client.call("QueueManager", GetQueue()) == []
         assert (await client.call("ControlSocket", GetStatus())).warnings == []
+
+
+async def test_no_name_of_the_daemon_can_be_joined(home: Home) -> None:
+    async with daemon(home):
+        for name, code in (("QueueManager", Code.NOT_JOINABLE), ("Stranger", Code.UNKNOWN_ACTOR)):
+            with pytest.raises(Failed) as failed:
+                await serve_guest(home.socket, name, Queue)
+            assert failed.value.code == code

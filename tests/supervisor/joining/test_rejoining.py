@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -261,3 +262,22 @@ async def test_a_killed_guest_that_is_started_again_joins_as_the_next_incarnatio
                 assert (await tree.ref("Guest").call(WhoAreYou()))["incarnation"] == joins
                 program.signal(signal.SIGKILL)
                 await eventually(lambda: status(tree) == "absent", 2)
+
+
+def test_tree_and_guest_in_plain_asyncio_programs(path: Path) -> None:
+    """Where callbacks of the loop run outside of everything that anyio knows."""
+
+    async def main() -> None:
+        async with tree_at(path) as tree:
+            serving = asyncio.create_task(serve_guest(path, "Guest", Worker))
+            await until_joined(tree)
+            assert await tree.ref("Guest").call(Add(1, 2)) == 3
+            assert tree.introspection.state("ControlSocket").incarnation == 1
+            await tree.introspection.restart("Guest")
+            await until_joined(tree, 2)
+            serving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await serving
+            await until_away(tree)
+
+    asyncio.run(main())
