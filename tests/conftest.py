@@ -35,6 +35,7 @@ ROOM = 4 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Choose where homes lie, for this run and all its workers."""
     if config.option.basetemp is None and MEMORY.is_mount():
         found = os.statvfs(MEMORY)
         if found.f_bavail * found.f_frsize > ROOM and not found.f_flag & (os.ST_NOEXEC | os.ST_RDONLY):
@@ -52,6 +53,9 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+LONG = {"system", "test_examples.py", "test_readme.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests that start daemons first: they are the longest, and no worker should be left alone with one."""
-    items.sort(key=lambda item: "system" not in item.path.parts)
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
