@@ -111,7 +111,8 @@ class AsyncConnection:
         exchange = self._exchanges[id] = Exchange(deadline, self._backend)
         self._deadlines.add(exchange)
         try:
-            self._put(data)
+            self._unsent.append(data)
+            self._unsent_bytes += len(data)
             if len(self._exchanges) == 1:  # nobody else waits for anything: what is said now goes alone
                 self._writer.now()
                 self._receiver.resume()
@@ -131,12 +132,17 @@ class AsyncConnection:
 
     def cast(self, data: bytes) -> bool:
         """Send something that is not answered. Return whether to wait until it is :meth:`written`, to go no faster."""
-        self._raise_if_broken()
-        self._say(data)
-        if self._unsent_bytes > HIGH_WATER:
-            self._writer.now()
-        self._raise_if_broken()
-        return self._writer.blocked
+        writer = self._writer
+        if not self.broken:
+            self._unsent.append(data)
+            self._unsent_bytes += len(data)
+            if not writer.due:
+                self._write_soon()
+            elif self._unsent_bytes > HIGH_WATER:
+                writer.now()
+        if self.broken:
+            self._raise_if_broken()
+        return writer.blocked
 
     async def written(self) -> None:
         """Wait until everything is written."""
@@ -205,15 +211,15 @@ class AsyncConnection:
     # ---------------------------------------------------------------- writing
 
     def _say(self, data: bytes) -> None:
-        self._put(data)
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._exchanges:
             self._writer.soon()
         else:
             self._writer.first_now()
-
-    def _put(self, data: bytes) -> None:
-        self._unsent.append(data)
-        self._unsent_bytes += len(data)
 
     def _take(self) -> bytes:
         data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)

@@ -38,6 +38,9 @@ class Boundary:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        if isinstance(error, Exception):  # no cancellation of either loop is one, nor a group that holds any
+            self.error = error
+            return True
         if error is None or _holds(error, KeyboardInterrupt, GeneratorExit):
             return False
         if _is_only(error, _cancelled()):

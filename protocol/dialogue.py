@@ -65,11 +65,11 @@ class Dialogue:
     def request(self, to: str, message: Request[R], timeout: float) -> tuple[str, bytes]:
         """Return the id of a new request, and its bytes."""
         id = self._id()
-        return id, encode_frame(RequestFrame(id=id, to=to, timeout=timeout, body=message))
+        return id, encode_frame(RequestFrame(id, to, message, timeout))
 
     def cast(self, to: str, message: Message) -> bytes:
         """Return the bytes of a cast."""
-        return encode_frame(CastFrame(to=to, body=message))
+        return encode_frame(CastFrame(to, message))
 
     def subscribe(self, topics: Sequence[str]) -> tuple[str, bytes]:
         """Return the id of a new subscription, and its bytes."""

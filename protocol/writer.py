@@ -34,7 +34,8 @@ class Writer:
         self._within = within
         self._broken = broken
         self._unsent = memoryview(b"")
-        self._due = False
+        self.due = False
+        """Something is written at the end of this turn."""
         self.blocked = False
         """The socket takes no more at present."""
         self._over = False
@@ -42,8 +43,8 @@ class Writer:
 
     def soon(self) -> None:
         """Write at the end of this turn of the loop, together with what else is said in it."""
-        if not self._due:
-            self._due = True
+        if not self.due:
+            self.due = True
             self._backend.call_soon(self._end_of_turn)
 
     def now(self) -> None:
@@ -54,13 +55,13 @@ class Writer:
 
     def first_now(self) -> None:
         """Write now if it is the first time in this turn, else at its end."""
-        if not self._due:
+        if not self.due:
             self.now()
         self.soon()
 
     async def empty(self) -> None:
         """Wait until everything is written, or nothing can be any more."""
-        while (self.blocked or self._due) and not self._over:
+        while (self.blocked or self.due) and not self._over:
             waiter = self._backend.waiter()
             self._waiting.append(waiter)
             await waiter
@@ -72,7 +73,7 @@ class Writer:
             self._end()
 
     def _end_of_turn(self) -> None:
-        self._due = False
+        self.due = False
         self.now()
 
     def _send_all(self) -> bool:
@@ -89,7 +90,7 @@ class Writer:
         except OSError as error:
             self._fail(error)
             return True
-        if not self._due:
+        if not self.due:
             self._wake()
         return True
 
