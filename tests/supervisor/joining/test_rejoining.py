@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import socket
 import subprocess
@@ -19,11 +20,12 @@ import pytest
 
 from protocol.aclient import connect
 from protocol.messages.system import GetActor
-from supervisor import Actor, Backoff, SpecError, SupervisorSpec, joinable, open_guest, open_tree, serve_guest
+from supervisor import Actor, Backoff, Mailbox, SpecError, SupervisorSpec, joinable, open_guest, open_tree, serve_guest
 from supervisor.reasons import Reason
 from supervisor.testing import eventually
 from tests.supervisor.helpers import Counter, GetAll, Put
 from tests.supervisor.joining.house import ROOT, door, guest_program, status, tree_at, until_away, until_joined
+from tests.supervisor.joining.strangers import Jot
 from tests.supervisor.process_actors import Add, Downs, Hold, Let, Note, Noted, Watch, WhoAreYou, Worker
 from tests.supervisor.processes import task_child
 
@@ -262,6 +264,41 @@ async def test_a_killed_guest_that_is_started_again_joins_as_the_next_incarnatio
                 assert (await tree.ref("Guest").call(WhoAreYou()))["incarnation"] == joins
                 program.signal(signal.SIGKILL)
                 await eventually(lambda: status(tree) == "absent", 2)
+
+
+async def test_over_any_number_of_deaths_no_cast_is_handled_twice_and_at_most_the_one_in_hand_is_lost(
+    path: Path, tmp_path: Path
+) -> None:
+    notes, deaths = tmp_path / "notes", 5
+    notes.touch()
+    numbers = itertools.count()
+
+    def written() -> list[int]:
+        return [int(line) for line in notes.read_text().splitlines()]
+
+    async def tell() -> None:
+        while True:
+            await tree.ref("Guest").send(Jot(str(notes), next(numbers)))
+
+    async with tree_at(path, place=joinable("Guest", mailbox=Mailbox(100))) as tree:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tell)
+            for death in range(deaths):
+                with guest_program(path, ["asyncio", "trio"][death % 2]) as program:
+                    await until_joined(tree, death + 1)
+                    seen = len(written())
+                    await eventually(lambda: len(written()) > seen + 50)  # noqa: B023
+                    program.signal(signal.SIGKILL)
+                    await until_away(tree)
+            tasks.cancel_scope.cancel()
+        with guest_program(path):
+            await until_joined(tree, deaths + 1)
+            await eventually(lambda: tree.introspection.state("Guest").mailbox == 0)
+            assert await tree.ref("Guest").call(Noted()) == []  # behind all that waited
+        found = written()
+        assert found == sorted(set(found))
+        assert len(found) >= found[-1] + 1 - deaths
+        assert found[-1] >= next(numbers) - 2  # the sender was cancelled with one in its hand
 
 
 def test_tree_and_guest_in_plain_asyncio_programs(path: Path) -> None:

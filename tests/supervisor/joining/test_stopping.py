@@ -12,11 +12,21 @@ import pytest
 from protocol.client import NAME, Failed
 from protocol.join import join
 from protocol.wire import Code
-from supervisor import ChildSpec, ConnectionLost, Stopping, SupervisorSpec, joinable, open_guest, open_tree
+from supervisor import (
+    ChildSpec,
+    ConnectionLost,
+    StopIncomplete,
+    Stopping,
+    SupervisorSpec,
+    joinable,
+    open_guest,
+    open_tree,
+)
+from supervisor.dynamic import dynamic_supervisor
 from supervisor.testing import EventLog, Gate, GatedActor, eventually
 from tests.supervisor.helpers import Counter
 from tests.supervisor.joining.house import door, guest_program, status, tree_at, until_away, until_joined
-from tests.supervisor.process_actors import Add, BeatFor, Downs, Note, Noted, Sleep, Watch
+from tests.supervisor.process_actors import Add, BeatFor, Boom, Downs, Note, Noted, Sleep, Watch
 from tests.supervisor.processes import runs, task_child
 
 pytestmark = pytest.mark.anyio
@@ -122,6 +132,54 @@ async def test_one_that_is_cut_off_without_being_asked_knows_that_it_was_to_stop
             tree.shorten_deadline(0)
         assert await program.ended() in ("shutdown", "killed")
         assert program.process.returncode == 0
+
+
+async def test_dynamic_places_are_closed_all_at_once(path: Path) -> None:
+    async with open_tree(SupervisorSpec("root", [dynamic_supervisor("pool"), door(path)])) as tree:
+        pool = tree.supervisor("pool")
+        for name in ("A", "B", "away"):
+            await pool.start_child(joinable(name))
+        async with open_guest(path, "A", Counter) as a, open_guest(path, "B", Counter) as b:
+            await until_joined(tree, name="A")
+            await until_joined(tree, name="B")
+            await tree.supervisor("root").terminate_child("pool")
+            for guest in (a, b):
+                assert str(await guest.wait()) == "shutdown: terminated on request"
+        with pytest.raises(Failed) as failed:
+            await join(path, "A", NAME, 5)
+        assert failed.value.code == Code.UNKNOWN_ACTOR
+
+
+async def test_when_its_supervisor_is_restarted_it_joins_again_and_keeps_its_casts(path: Path, loop: str) -> None:
+    below = SupervisorSpec("below", [task_child("Peer"), joinable("Guest")], intensity=0)
+    async with open_tree(SupervisorSpec("root", [below, door(path)])) as tree:
+        with guest_program(path, loop):
+            await until_joined(tree)
+            tree.ref("Peer").cast(Boom())  # one restart too many
+            await eventually(lambda: tree.introspection.state("below").incarnation == 2)
+            tree.ref("Guest").cast(Note(5))
+            await until_joined(tree, 2)
+            assert await tree.ref("Guest").call(Noted()) == [5]
+
+
+async def test_a_guest_that_does_not_end_is_named_with_its_stack(path: Path) -> None:
+    release = anyio.Event()
+
+    class Stubborn(Counter):
+        async def on_stop(self, reason: object) -> None:
+            with anyio.CancelScope(shield=True):
+                await release.wait()
+
+    async with tree_at(path, place=joinable("Guest", shutdown=0.1)) as tree:
+        with pytest.raises(StopIncomplete) as incomplete:
+            async with open_guest(path, "Guest", Stubborn) as guest:
+                pass
+        (stuck,) = incomplete.value.stuck
+        assert stuck.name == "Guest"
+        assert "release.wait" in stuck.stack
+        await until_away(tree, within=5)  # which does not wait for it
+        release.set()
+        await guest.wait()
 
 
 async def test_calls_fail_at_once_with_the_stop(path: Path) -> None:
