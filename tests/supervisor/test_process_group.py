@@ -199,6 +199,34 @@ async def test_a_group_of_which_one_does_not_start_again_starts_over() -> None:
         assert hosts(after) == hosts(before)
 
 
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+async def test_a_group_that_is_given_up_in_the_middle_of_its_restart_leaves_nothing(how: str) -> None:
+    plan = Plan()
+    second = process_child("rank1", start=ProcessStart(WORKER, plan), start_timeout=60.0)
+    children = [process_child("rank0", start=ProcessStart(WORKER)), second, process_child("rank2")]
+    with anyio.CancelScope() as scope, anyio.fail_after(10):
+        async with group_of(*children) as (tree, _):
+            steps = EventLog(tree.stream, ["steps"])
+            plan.next = [{"start_for": 60.0}]
+            tree.ref("rank2").cast(Kill())
+            await steps.wait_for(begins="rank1")
+            if how == "cancelled":
+                scope.cancel()
+                await anyio.sleep_forever()
+            tree.request_shutdown("enough")
+            await tree.wait()
+    assert custody.descendants(os.getpid()) == []
+
+
+async def test_a_cancelled_boot_of_a_group_leaves_nothing() -> None:
+    slow = process_child("rank1", {"start_for": 60.0}, start_timeout=60.0)
+    with anyio.move_on_after(2.0) as scope:
+        async with group_of(process_child("rank0"), slow):
+            raise AssertionError("it started")
+    assert scope.cancelled_caught
+    assert custody.descendants(os.getpid()) == []
+
+
 async def test_what_one_left_behind_goes_with_it_and_what_a_sibling_has_stays() -> None:
     """All of them are orphans in sessions of their own, below one host."""
     async with group_of(*ranks()) as (tree, _):

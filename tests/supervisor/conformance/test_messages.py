@@ -194,6 +194,17 @@ async def test_a_full_mailbox_refuses_casts_and_calls_at_once(kind: Kind) -> Non
             await worker.call(Add(1, 1), timeout=60)
 
 
+async def test_a_send_to_a_full_mailbox_waits_for_room_and_keeps_the_order(kind: Kind) -> None:
+    async with tree_of(kind.child()) as tree:
+        worker, steps = tree.ref("Worker"), EventLog(tree.stream, ["steps"])
+        worker.request(Sleep(0.2), timeout=5)
+        await steps.wait_for(sleeps=0.2)
+        with anyio.fail_after(5):
+            for number in range(150):
+                await worker.send(Note(number))
+            assert await worker.call(Noted()) == list(range(150))
+
+
 async def test_it_calls_casts_and_sends_to_others(kind: Kind) -> None:
     async with tree_of(task_child("Peer"), kind.child("first"), kind.child("second")) as tree:
         second = tree.ref("second")
