@@ -34,7 +34,7 @@ class Asked:
 
     def __init__(self, key: Key, encoding: Encoding, memory: Answers) -> None:
         self.key = key
-        self.encoding = encoding
+        self.encoding: Encoding = encoding
         """Of ``data``: the one that the first asker spoke."""
         self.done = False
         self.data = b""

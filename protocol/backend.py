@@ -48,6 +48,7 @@ class Backend(Protocol):
 
     def spawn(self, main: Main, name: str) -> object:
         """Start a task owned by nobody; ``main`` must not raise. Returns the task, for :meth:`stack_of`."""
+        ...
 
     def current_task(self) -> object: ...
 
@@ -61,9 +62,11 @@ class Backend(Protocol):
 
     def receiver(self, sock: socket.socket, take: Take) -> Receiver:
         """Return a new reader of a non-blocking socket, to be its only one."""
+        ...
 
     def stack_of(self, task: object) -> str:
         """Where a task that is not running waits, formatted like a traceback; innermost frame last."""
+        ...
 
     async def checkpoint(self) -> None:
         """Let other tasks run once. A cancellation may be delivered here."""
@@ -115,8 +118,6 @@ def stack_text(coroutine: Any) -> str:
 
 class AsyncioBackend:
     """asyncio, with whatever loop is running."""
-
-    __slots__ = ("_loop", "_tasks", "waiter")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

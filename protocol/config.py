@@ -7,7 +7,7 @@ to begin, ``restart`` when the daemon starts again, ``home`` never: it is stampe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,7 +29,9 @@ def mark(
     unit: Unit = "plain",
 ) -> msgspec.Meta:
     """Return the annotation of a key: its mark, its unit, and the bounds of its value."""
-    bounds = {name: bound for name, bound in (("ge", ge), ("le", le), ("gt", gt), ("lt", lt)) if bound is not None}
+    bounds: dict[str, Any] = {
+        name: bound for name, bound in (("ge", ge), ("le", le), ("gt", gt), ("lt", lt)) if bound is not None
+    }
     make: Callable[..., msgspec.Meta] = msgspec.Meta  # its overloads do not take bounds by **
     return make(extra={"mark": when, "unit": unit}, **bounds)
 

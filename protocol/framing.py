@@ -43,9 +43,11 @@ class Decoder(Protocol):
     @property
     def partial(self) -> bool:
         """Whether the beginning of a payload is held and its end has not come yet."""
+        ...
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[bytes]:
         """Take more of the stream and return the payloads that it completes, in order."""
+        ...
 
 
 def detect(first: bytes) -> Encoding:

@@ -98,12 +98,14 @@ class Handler(Protocol):
             Refusal: it cannot be begun.
             MalformedMessage: from decoding the body.
         """
+        ...
 
     def cast(self, to: str, body: Body, peer: Peer) -> None:
         """Deliver a message that is not answered. Raises as :meth:`request` does."""
 
     def subscribe(self, topics: Sequence[str]) -> Events:
         """Begin to collect the events of these topics. Raises Refusal (``unknown_topic``)."""
+        ...
 
     def join(self, name: str, peer: Peer) -> Callable[[socket.socket], None]:
         """Let a process in that wants to serve this name.
@@ -114,3 +116,4 @@ class Handler(Protocol):
         Raises:
             Refusal: ``unknown_actor``, ``not_joinable``, ``taken``, or why the place is closed at present.
         """
+        ...

@@ -20,6 +20,7 @@ UNFINISHED: Final = (".tmp", ".part", "~")
 LONGEST: Final = 255
 """Bytes of a name that the kernel takes."""
 
+_LINES: dict[str, Priority] = {line: line for line in PRIORITIES}
 _SUBMITTED: Final = re.compile(r"@([0-9A-Za-z]{26})-(high|normal|low)@(.+)", re.DOTALL)
 
 
@@ -46,8 +47,7 @@ def read_name(path: PurePath) -> Named:
         submit_id, priority, name = submitted.groups()
     else:
         submit_id, priority, name = None, path.parts[0] if len(path.parts) > 1 else "normal", path.name
-    line: Priority = next((known for known in PRIORITIES if known == priority), "normal")
-    return Named(printable(name), line, submit_id)
+    return Named(printable(name), _LINES.get(priority, "normal"), submit_id)
 
 
 def submitted_name(name: str, id: str, priority: Priority) -> str:

@@ -57,8 +57,11 @@ def child_keys() -> dict[str, Key]:
 
 def marks() -> dict[str, Mark]:
     """Return when a change of each ``section.key`` takes effect; children stand as ``supervision.*.key``."""
-    plain = {f"{section}.{key.name}": key.mark for section, keys in sections().items() for key in keys.values()}
-    return plain | {f"{ANY_CHILD}.{key.name}": key.mark for key in child_keys().values()}
+    plain: dict[str, Mark] = {
+        f"{section}.{key.name}": key.mark for section, keys in sections().items() for key in keys.values()
+    }
+    children: dict[str, Mark] = {f"{ANY_CHILD}.{key.name}": key.mark for key in child_keys().values()}
+    return plain | children
 
 
 def _keys_of(section: type[Section]) -> Iterator[tuple[str, Key]]:

@@ -237,7 +237,7 @@ class Codec:
 
     def __init__(self, encoding: Encoding) -> None:
         module = msgspec.json if encoding == "json" else msgspec.msgpack
-        self.encoding = encoding
+        self.encoding: Encoding = encoding
         self.decode_from_server: Callable[[bytes], ServerFrame] = module.Decoder(ServerFrame).decode
         """Raises one of :data:`UNREADABLE`."""
         self._from_client: Any = module.Decoder(ClientFrame).decode

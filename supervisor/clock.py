@@ -39,7 +39,7 @@ class Clock(ABC):
 class SystemClock(Clock):
     """The machine's clocks."""
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(time.monotonic)  # pyright: ignore[reportAssignmentType]  # it is called alike
 
     def now(self) -> datetime:
         return datetime.now(UTC)

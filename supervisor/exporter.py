@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final, cast
 
 import anyio
 import hypercorn.asyncio
@@ -81,10 +81,10 @@ class MetricsExporter(Actor):
     async def _serve(self, listener: socket.socket) -> None:
         asyncio = isinstance(current_backend(), AsyncioBackend)
         serve = hypercorn.asyncio.serve if asyncio else hypercorn.trio.serve
-        application = Starlette(routes=self.routes())
+        application = Starlette(routes=self.routes())  # to the server an ASGI app is of another type
         try:
             with listener:
-                await serve(application, _configuration(listener), shutdown_trigger=self._closing.wait)
+                await serve(cast("Any", application), _configuration(listener), shutdown_trigger=self._closing.wait)
         finally:
             self._closed.set()
 

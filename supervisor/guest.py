@@ -75,7 +75,7 @@ class GuestIncarnation(LinkIncarnation):
 
     def __init__(self, child: ChildRecord, runtime: TreeRuntime, pid: int) -> None:
         super().__init__(child.spec, child.cell, child.cell.incarnation, child, runtime)  # type: ignore[arg-type]
-        self.pid = pid
+        self.pid: int | None = pid
         self._link: socket.socket | None = None
         self._scope: anyio.CancelScope | None = None  # made by its task: a callback of plain asyncio can make none
         self._is_cut = False

@@ -48,6 +48,7 @@ class Keeper(Protocol):
         Calls that it holds are settled after this, with ``cell.refusal()``, which now says restarting or stopping.
         True: as things are, another incarnation follows.
         """
+        ...
 
     def ended(self, incarnation: Incarnation, reason: Reason) -> None:
         """Nothing of it is left."""
@@ -64,6 +65,7 @@ class Incarnation(Protocol):
     @property
     def suspended(self) -> bool:
         """Whether it has obeyed an order to handle nothing, and none since to go on."""
+        ...
 
     @property
     def last_message(self) -> str | None:
@@ -88,9 +90,11 @@ class Incarnation(Protocol):
 
     def where(self) -> str:
         """Where it hangs, for the report of one that does not end: a stack, or what the kernel says of the process."""
+        ...
 
     def summary(self) -> Mapping[str, object]:
         """What the actor says of itself, newest known."""
+        ...
 
 
 class Surroundings(Protocol):
@@ -102,18 +106,22 @@ class Surroundings(Protocol):
 
     def cell(self, name: str) -> Cell:
         """The cell of a name, made if need be."""
+        ...
 
     def publish(self, topic: str, data: Mapping[str, Any]) -> None: ...
 
     def is_heard(self, topic: str) -> bool:
         """Whether anybody may subscribe to the topic."""
+        ...
 
     def subscribe(self, topics: Iterable[str], bound: int) -> Subscription:
         """Subscribe to the tree's event stream; in a process of its own, to what that process itself publishes."""
+        ...
 
     @property
     def introspection(self) -> Introspection:
         """What an operator may do to the tree; in a process of its own ``RuntimeError``."""
+        ...
 
     def tree(self) -> TreeNode: ...
 

@@ -82,7 +82,8 @@ class ProcessIncarnation(LinkIncarnation):
             arguments = wire.body_of(self._start.arguments())
             link, forked = await self._host.fork()
             undo.callback(link.close)
-            self._forked, self.pid = forked.number, forked.pid
+            self._forked = forked.number
+            self.pid: int | None = forked.pid
             outbox = self._open(link)
             undo.callback(self._close)
             outbox.put(wire.Start(self._cell.name, self.number, self._patience, self._start.target, arguments))
