@@ -263,3 +263,23 @@ def test_more_children_than_are_allowed_are_refused() -> None:
     SupervisorSpec("root", [ChildSpec("a", Counter)], max_children=1)
     with pytest.raises(SpecError, match="max_children is 1, and there are 2"):
         SupervisorSpec("root", [ChildSpec("a", Counter), ChildSpec("b", Narrow)], max_children=1)
+
+
+class _Speaker(Counter):
+    async def on_start(self) -> None:
+        self.heard = [self.context.is_heard("state")]
+
+    @on(Put)
+    async def _(self, message: Put) -> None:
+        self.heard.append(self.context.is_heard("state"))
+
+    def summary(self) -> dict[str, object]:
+        return {"heard": self.heard}
+
+
+async def test_an_actor_knows_whether_anybody_hears_a_topic() -> None:
+    async with open_tree(SupervisorSpec("root", [ChildSpec("speaker", _Speaker)])) as tree:
+        with tree.stream.subscribe(["state"]):
+            tree.ref("speaker").cast(Put(1))
+            await settle()
+        assert tree.introspection.state("speaker").summary == {"heard": [False, True]}
