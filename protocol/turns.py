@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -28,7 +30,7 @@ class Turns:
     def __init__(self) -> None:
         self._speaker: object = None
         self._changed = -math.inf
-        self._waiting = 0
+        self._waiting: deque[Callable[[], None]] = deque()
 
     def begin(self, speaker: object) -> float:
         """Return when the turn of this speaker is over, on the clock of ``time.perf_counter``."""
@@ -44,14 +46,17 @@ class Turns:
         return perf_counter() - self._changed < LATELY
 
     def put_off(self, backend: Backend, go_on: Callable[[], None]) -> None:
-        """Call back when the next turn comes: soon, or after all others that were put off."""
-        if not self.contended:
+        """Call back when the next turn comes: soon, or after all others that were put off, one at a time."""
+        if self._waiting:
+            self._waiting.append(go_on)
+        elif self.contended:
+            self._waiting.append(go_on)
+            backend.call_later(PAUSE, partial(self._next, backend))
+        else:
             backend.call_soon(go_on)
-            return
 
-        def next_turn() -> None:
-            self._waiting -= 1
-            go_on()
-
-        self._waiting += 1
-        backend.call_later(PAUSE * self._waiting, next_turn)
+    def _next(self, backend: Backend) -> None:
+        go_on = self._waiting.popleft()
+        if self._waiting:
+            backend.call_later(PAUSE if self.contended else 0, partial(self._next, backend))
+        go_on()

@@ -84,3 +84,22 @@ async def test_what_is_heard_is_cut_piece_by_piece() -> None:
     assert hearing.next() == b"y"
     with pytest.raises(Hangup):
         hearing.next()
+
+
+async def test_one_turn_that_was_put_off_comes_at_a_time_however_many_wait() -> None:
+    timers: list[Callable[[], None]] = []
+
+    class Backend:
+        def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+            timers.append(callback)
+
+    turns = Turns()
+    turns.begin("one")
+    came: list[int] = []
+    for number in range(3):
+        turns.put_off(Backend(), lambda number=number: came.append(number))  # type: ignore[arg-type]
+    while timers:
+        assert len(timers) == 1
+        timers.pop()()
+        assert came == list(range(len(came)))
+    assert came == [0, 1, 2]
