@@ -1,5 +1,5 @@
 # make setup | run | test | lint | bench | soak (ten thousand random storms against the rules of supervision)
-# make coverage (each branch of the core of supervision)
+# make coverage (each branch of the core of supervision) | mutants (small faults in it, that tests should notice; hours)
 # make fuzz (a million inputs against the decoders of the wire, another million against a server)
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup run test lint bench soak coverage fuzz clean
+.PHONY: setup run test lint bench soak coverage mutants fuzz clean
 
 setup: $(STAMP)
 	@echo "Ready: $(BIN)/stokehold --help"
@@ -46,16 +46,22 @@ soak: $(STAMP)
 
 # Those that start and kill processes add nothing to it, and take long.
 CORE := actor cancellation cancelled_anywhere context corners dynamic_children giving_up introspection liveness mailbox \
-	partitions requests restart_types significant spawned_ends spec stable_spell start_stop started_by_hand strategies \
+	partitions pending registry requests restart_types significant small_promises spawned_ends spec stable_spell start_stop started_by_hand strategies \
 	stuck stuck_corners
 coverage: $(STAMP)
 	@mkdir -p build
 	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp $(CORE:%=tests/supervisor/test_%.py)
 	@$(BIN)/python -m coverage report
 
+# One part: make mutants OF='supervisor.steps*'. What survived: .venv/bin/mutmut results, .venv/bin/mutmut show NAME.
+mutants: $(STAMP)
+	@$(PIP) install -q -c constraints.txt --config-settings editable_mode=compat -e ".[mutants]"
+	@$(BIN)/mutmut run $(OF)
+	@$(BIN)/mutmut results
+
 fuzz: $(STAMP)
 	@$(PIP) install -q -c constraints.txt --config-settings editable_mode=compat -e ".[fuzz]"
 	@$(BIN)/python -P -m tests.protocol.fuzz
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build mutants *.egg-info

@@ -52,6 +52,10 @@ def test_backoff_grows_to_its_most_and_jitters_upwards_only() -> None:
         assert max(delays) <= base * 1.5
         assert max(delays) > base * 1.3, "there is jitter"
     assert backoff.delay(100_000, chance) <= 15
+    for factor in (1.0, 1.5, 2.0, 3.0):  # no power of them is too large
+        steady = Backoff(first=1.0, factor=factor, most=10.0, jitter=0)
+        assert steady.delay(1_000_000, chance) == (1 if factor == 1 else 10)
+    assert Backoff(jitter=1).jitter == 1
 
 
 async def test_restarts_wait_for_the_backoff_which_resets_after_a_stable_spell() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from supervisor import (
     ChildStartFailed,
     StopIncomplete,
     SupervisorSpec,
+    Tree,
     open_tree,
 )
 from supervisor.testing import EventLog, VirtualClock, settle
@@ -50,6 +52,7 @@ async def test_a_temporary_child_that_was_terminated_is_forgotten_once_it_has_en
         await clock.advance(2)
         assert isinstance(told[0], StopIncomplete)
         assert await statuses(tree) == {"a": "stuck"}
+        assert tree._runtime.supervisors["root"].busy == set(), "it waits for nobody any more"
         naughty.let_go.set()
         await settle()
         assert await statuses(tree) == {}
@@ -134,6 +137,48 @@ async def test_a_restarted_supervisor_waits_for_what_its_last_life_left_stuck_no
         naughty.let_go.set()
         await settle()
         assert (await tree.wait()).exit_code == 1
+
+
+@asynccontextmanager
+async def _waiting_for_the_name(naughty: Naughty) -> AsyncIterator[tuple[Tree, VirtualClock, EventLog]]:
+    """A supervisor in its second life, which waits for what the first one left stuck."""
+    clock = VirtualClock()
+    child = ChildSpec("a", lambda: naughty, shutdown=1, start_timeout=10)
+    inner = SupervisorSpec("inner", [ChildSpec("b", Counter), child, ChildSpec("c", Counter)], intensity=0)
+    async with open_tree(SupervisorSpec("root", [inner], intensity=1, period=60), clock=clock) as tree:
+        log = EventLog(tree.stream)
+        tree.inject_fault("b", ValueError("more than it allows"))
+        await clock.advance(2 + 5)
+        assert await statuses(tree, "inner") == {"b": "running", "a": "stuck", "c": "not started"}
+        yield tree, clock, log
+        naughty.let_go.set()
+        await settle()
+
+
+async def test_it_is_started_as_soon_as_its_name_is_free() -> None:
+    naughty = Naughty()
+    async with _waiting_for_the_name(naughty) as (tree, _, log):
+        naughty.let_go.set()
+        await settle()
+        assert await statuses(tree, "inner") == {"b": "running", "a": "running", "c": "running"}
+        assert len(log.read(event="restarting")) == 1, "that was no failed start"
+
+
+async def test_one_that_waits_for_its_name_can_be_terminated() -> None:
+    naughty = Naughty()
+    async with _waiting_for_the_name(naughty) as (tree, clock, _):
+        await tree.supervisor("inner").terminate_child("a")
+        assert (await statuses(tree, "inner"))["c"] == "running"
+        assert clock.monotonic() == 7
+        assert tree._runtime.supervisors["inner"].busy == set()
+
+
+async def test_a_supervisor_that_waits_for_a_name_can_be_stopped() -> None:
+    naughty = Naughty()
+    async with _waiting_for_the_name(naughty) as (tree, clock, _):
+        tree.request_shutdown("enough")
+        await tree.wait()
+        assert clock.monotonic() == 7
 
 
 async def test_a_child_is_terminated_while_its_supervisor_boots() -> None:
