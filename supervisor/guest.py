@@ -23,6 +23,7 @@ from supervisor.mailbox import Phase
 from supervisor.reasons import Crash, Reason, StartFailed, crash_of
 from supervisor.record import Status
 from supervisor.reports import TOPICS
+from supervisor.spec import ChildSpec
 from supervisor.tracing import PREFIX, topic_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class GuestIncarnation(LinkIncarnation):
     """One join, from its admission to the end of its link."""
 
     def __init__(self, child: ChildRecord, runtime: TreeRuntime, pid: int) -> None:
-        super().__init__(child.spec, child.cell, child.cell.incarnation, child, runtime)  # type: ignore[arg-type]
+        assert isinstance(child.spec, ChildSpec)  # it has a place
+        super().__init__(child.spec, child.cell, child.cell.incarnation, child, runtime)
         self.pid: int | None = pid
         self._link: socket.socket | None = None
         self._scope: anyio.CancelScope | None = None  # made by its task: a callback of plain asyncio can make none
@@ -93,9 +95,9 @@ class GuestIncarnation(LinkIncarnation):
         assert self._link is not None
         with self._link as link:
             with anyio.CancelScope() as self._scope, Boundary(self._scope) as edge:
-                if self._is_cut:
-                    self._scope.cancel()
                 self._open(link).put(wire.Start(self._cell.name, self.number, self._patience))
+                if self._is_cut:  # before this task began
+                    self._cut()
                 self._limit("start", self._spec.start_timeout, self._never_started)
                 await self._live(link)
             # In any case; without an error and a reason the link has ended, and nothing was said of why.

@@ -81,15 +81,14 @@ async def serve_guest(
     """Serve an actor under this name in the tree behind this socket, until it ends, is told to stop, or is cancelled.
 
     Each join is a new incarnation, with an actor that ``make`` has just made. It joins again, after a delay, whenever
-    the link ends (the program of the tree was ended, or cut it off) and when the tree stops it in order to restart it.
-    It does not when the tree stops for good, or its place is closed: then it was told to stop.
+    the link ends (the program of the tree was killed, or cut it off) and when the tree stops it in order to restart it.
 
     Args:
         path: of the control socket.
         name: one that the tree declares :func:`~supervisor.spec.joinable`.
         make: makes the actor; its class will do.
-        restart: what follows an end that is the actor's own: ``permanent``, a new one joins in any case; ``transient``,
-            after a crash; ``temporary``, never.
+        restart: ``transient``: unless the actor ended cleanly by itself, or was told to stop for good, because its tree
+            or its place in it was closed. ``permanent``: whatever ended it, until cancelled. ``temporary``: never.
         backoff: the delays between joins; they grow until one has lasted ``reset_after`` seconds.
 
     Returns:
@@ -147,7 +146,6 @@ class Guest:
         self._make = make
         self._restart = restart
         self._backoff = backoff
-        self._backend = current_backend()
         self._chance = random.Random()  # jitter, not secrets
         self._life: LinkLife | None = None
         self._waiting: anyio.CancelScope | None = None
@@ -159,7 +157,7 @@ class Guest:
         self._reason: Reason = Shutdown("it never joined")
         self._error: BaseException | None = None
         self._over = anyio.Event()
-        self._task = self._backend.spawn(self._run, f"guest {name}")
+        current_backend().spawn(self._run, f"guest {name}")
 
     @property
     def incarnation(self) -> int:
@@ -250,11 +248,11 @@ class Guest:
         self._reason = life.reason
         if isinstance(life.reason, StartFailed) and not self._has_joined:
             raise ChildStartFailed(self.name, life.reason)
-        if self._leaving or life.stop is not None:
-            return self._leaving or (life.stop is not None and not life.stop.returns)
-        if life.lost:
+        if self._leaving or self._restart == "temporary":
+            return True
+        if life.lost or self._restart == "permanent":
             return False
-        return self._restart == "temporary" or (self._restart == "transient" and is_clean(life.reason))
+        return is_clean(life.reason) if life.stop is None else not life.stop.returns
 
     def _joined(self) -> None:
         _log.info("%s: joined the tree at %s", self.name, self._path)

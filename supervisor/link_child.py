@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +13,7 @@ from protocol.messages.common import Message, Request, reply_type
 from supervisor import link_protocol as wire
 from supervisor.clock import Clock, SystemClock
 from supervisor.errors import CallFailed, ConnectionLost, MailboxFull, NotRunning
-from supervisor.mailbox import Cell, Phase
+from supervisor.mailbox import Cell, LostWhy, Phase
 from supervisor.monitor import Down
 from supervisor.outbox import FrameTooLarge, Outbox
 from supervisor.reasons import Reason
@@ -156,9 +156,9 @@ class Daemon:
             text = f"the link to the tree ended before {pending.to} answered; whether it was done is unknown"
             pending.settle(None, ConnectionLost(text))
 
-    def lost(self, to: str, kind: str, why: str) -> None:
+    def lost(self, to: str, kind: str, why: LostWhy) -> None:
         """A message became a dead letter in this process."""
-        self.outbox.put(wire.Lost(to, kind, cast("wire.LostWhy", why)))
+        self.outbox.put(wire.Lost(to, kind, why))
 
     def _forget(self, number: int) -> None:
         if self._calls.pop(number, None) is not None:

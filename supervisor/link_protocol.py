@@ -18,7 +18,7 @@ import msgspec
 from protocol.messages.common import Message
 from supervisor import errors
 from supervisor.errors import CallFailed, ConnectionLost, HandlerFailed
-from supervisor.mailbox import Overflow
+from supervisor.mailbox import LostWhy, Overflow
 from supervisor.reasons import Crash, Reason, Shutdown, StartFailed, Timeout
 from supervisor.reply import as_call_failure
 from supervisor.reports import cut
@@ -169,10 +169,6 @@ class Link(Frame, frozen=True):
     """Whatever ends this incarnation, other than normally, shall crash that of ``name`` that runs now."""
 
     name: str
-
-
-LostWhy = Literal["stopping", "not running", "mailbox full", "not handled", "refused", "cannot be encoded"]
-"""Dead letters are counted by these words; so a peer may not choose others."""
 
 
 class Lost(Frame, frozen=True):

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from supervisor.monitor import SystemMessage
 
 Overflow = Literal["wait", "reject", "drop_oldest", "drop_newest"]
+LostWhy = Literal[
+    "stopping", "not running", "mailbox full", "not handled", "not understood", "refused", "cannot be encoded"
+]
+"""Why nobody handled a message. Dead letters are counted by these words, so there are few of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class Cell:
         clock: Clock,
         deadlines: Deadlines,
         backend: Backend,
-        on_dead_letter: Callable[[str, str, str], None],
+        on_dead_letter: Callable[[str, str, LostWhy], None],
     ) -> None:
         self.name = name
         self.clock = clock
@@ -288,7 +292,7 @@ class Cell:
             for pending in waiting:
                 pending.settle(None, self.refusal())
 
-    def bury(self, why: str) -> None:
+    def bury(self, why: LostWhy) -> None:
         """The name has ended for good: what is left becomes dead letters, and waiting senders go on to that, too."""
         self.phase = Phase.ENDED
         self.fail_calls()
@@ -302,8 +306,8 @@ class Cell:
             self.dead_letter(turn.message, why)
             self.backend.wake(turn.waiter)
 
-    def dead_letter(self, message: object, why: str) -> None:
-        """Tell that nobody will handle a message. ``why`` is one of a few fixed words: letters are counted by it."""
+    def dead_letter(self, message: object, why: LostWhy) -> None:
+        """Tell that nobody will handle a message."""
         self.on_dead_letter(self.name, type(message).__name__, why)
 
     def _has_room(self) -> bool:

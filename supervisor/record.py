@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from supervisor.errors import BootRefused, Stuck
 from supervisor.limits import kill_grace, stop_limit
-from supervisor.mailbox import Cell, Phase
+from supervisor.mailbox import Cell, LostWhy, Phase
 from supervisor.reasons import Killed, Reason, StartFailed, Timeout, is_clean
 from supervisor.reports import report_crash, report_lifecycle
 from supervisor.spec import ChildSpec, GuestPlace, SupervisorSpec, names_in
@@ -177,7 +177,7 @@ class ChildRecord:
         self.status = Status.STOPPING
         self._enter(Phase.RESTARTING if fate == "again" else Phase.STOPPING)
 
-    def settle_stopped(self, why: str) -> None:
+    def settle_stopped(self, why: LostWhy) -> None:
         """It has ended for good, or until somebody starts it by hand; and so have all names below it."""
         self.status = Status.STOPPED
         self.exit = None

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 from protocol.backend import Backend
 from protocol.deadlines import Deadlines
 from supervisor.clock import Clock
-from supervisor.mailbox import Cell, Phase
+from supervisor.mailbox import Cell, LostWhy, Phase
 from supervisor.monitor import Down
 from supervisor.reasons import Reason, Shutdown
 
@@ -81,5 +81,5 @@ class Registry:
     def _new(self, name: str) -> Cell:
         return Cell(name, self._clock, self._deadlines, self._backend, self._count_dead_letter)
 
-    def _count_dead_letter(self, _name: str, _message: str, why: str) -> None:
+    def _count_dead_letter(self, _name: str, _message: str, why: LostWhy) -> None:
         self.dead_letters[why] += 1

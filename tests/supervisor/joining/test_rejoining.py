@@ -129,6 +129,25 @@ async def test_a_clean_end_of_the_tree_ends_it(path: Path, loop: str) -> None:
         assert program.process.returncode == 0
 
 
+async def test_a_permanent_one_waits_for_the_next_tree_also_when_it_was_told_to_stop(path: Path) -> None:
+    with guest_program(path, restart="permanent") as program:
+        for _ in range(2):
+            async with tree_program(path, "asyncio") as tree:
+                assert await answer_of_guest(path) == 42
+                assert tree.stdin is not None
+                tree.stdin.write("stop\n")
+                tree.stdin.flush()
+                await anyio.to_thread.run_sync(tree.wait)
+        assert program.process.poll() is None
+
+
+async def test_a_temporary_one_lives_once(path: Path) -> None:
+    with guest_program(path, restart="temporary") as program:
+        async with tree_program(path, "asyncio"):
+            assert await answer_of_guest(path) == 42
+        assert await program.ended() == "shutdown: the link to the tree has ended"
+
+
 class Ending(Worker):
     """Remembers how it ended, outside of itself."""
 
