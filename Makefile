@@ -50,7 +50,8 @@ CORE := actor cancellation cancelled_anywhere context corners dynamic_children g
 	stuck stuck_corners
 coverage: $(STAMP)
 	@mkdir -p build
-	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp $(CORE:%=tests/supervisor/test_%.py)
+	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp tests/supervisor/joining/test_admission.py \
+		$(CORE:%=tests/supervisor/test_%.py)
 	@$(BIN)/python -m coverage report
 
 # One part: make mutants OF='supervisor.steps*'. What survived: .venv/bin/mutmut results, .venv/bin/mutmut show NAME.
