@@ -106,12 +106,12 @@ class ProcessHost:
         async with self._forking:
             if self._process is None:
                 await self._start()
+            await self.settle()
             try:
                 await self._until(lambda: self._ready or self._process is None)
             finally:
                 if not self._ready and self._process is not None and custody.stopped(self._process.pid):
                     self.kill()  # it would never be ready, however often it were tried
-            await self.settle()
             if self._process is None:
                 raise self._failure
             self._numbers += 1
@@ -180,17 +180,17 @@ class ProcessHost:
         await self._bury(END_LIMIT if self._ready else 0.0)
 
     async def _bury(self, patience: float) -> None:
-        if self._process is not None and self._socket is not None:
-            anyio.notify_closing(self._socket)
-            self._socket.close()
+        if self._socket is not None:
+            sock, self._socket, self._ready = self._socket, None, False  # from now on nobody tells it anything
+            anyio.notify_closing(sock)
+            sock.close()
             with anyio.CancelScope(shield=True):
                 with anyio.move_on_after(patience):
                     await self._reaped()
                 self.kill()
                 await self._reaped()
                 left = await self._end_tagged()
-            self._process = self._socket = None
-            self._ready = False
+            self._process = None
             for number in self._unended:  # by PDEATHSIG, with their host
                 self._ends[number] = Exited(number, 0, signal.SIGKILL, left)
             self._unended.clear()

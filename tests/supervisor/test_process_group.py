@@ -316,3 +316,26 @@ async def test_several_wait_for_one_host_and_each_hears_of_its_own_child_whoever
         assert (await host.exited(1)).status != 0
     finally:
         await host.end()
+
+
+async def test_whoever_signals_a_child_while_its_host_is_being_buried_signals_nobody() -> None:
+    host = ProcessHost((), {}, shared=True)
+    ended: list[int] = []
+
+    async def live(number: int) -> None:
+        ended.append((await host.exited(number)).status)
+
+    try:
+        link, forked = await host.fork()
+        with link:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(live, forked.number)
+                await settle()
+                assert host.pid is not None
+                os.kill(host.pid, signal.SIGKILL)
+                while not ended:
+                    host.signal(forked.number, signal.SIGKILL)
+                    await anyio.sleep(0)
+        assert ended == [signal.SIGKILL]
+    finally:
+        await host.end()
