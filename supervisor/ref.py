@@ -58,7 +58,7 @@ class Ref:
         """
         cell = self._cell
         # One that waits for messages is in no handler that could call.
-        if cell.waiter is None and cell.serving_task is cell.backend.current_task():
+        if cell.waiter is None and cell.serving_task is not None and cell.serving_task is cell.backend.current_task():
             raise CallingSelf(f"{cell.name} calls itself from its own handler")
         pending = Pending(cell.name, request, timeout, cell.deadlines, cell.backend)
         cell.call(pending)
