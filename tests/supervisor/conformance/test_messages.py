@@ -18,7 +18,7 @@ from supervisor import (
     Stopping,
 )
 from supervisor.spec import RestartType
-from supervisor.testing import EventLog
+from supervisor.testing import EventLog, eventually
 from tests.supervisor.conformance.kit import How, Kind, end
 from tests.supervisor.process_actors import (
     Add,
@@ -202,6 +202,7 @@ async def test_a_send_to_a_full_mailbox_waits_for_room_and_keeps_the_order(kind:
         with anyio.fail_after(5):
             for number in range(150):
                 await worker.send(Note(number))
+            await eventually(lambda: tree.view().children[0].mailbox == 0)  # a call does not wait for room
             assert await worker.call(Noted()) == list(range(150))
 
 
