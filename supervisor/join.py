@@ -250,9 +250,11 @@ class Guest:
             raise ChildStartFailed(self.name, life.reason)
         if self._leaving or self._restart == "temporary":
             return True
-        if life.lost or self._restart == "permanent":
+        if self._restart == "permanent":
             return False
-        return is_clean(life.reason) if life.stop is None else not life.stop.returns
+        if life.stop is not None:  # also if it was cut off before it could obey
+            return not life.stop.returns
+        return not life.lost and is_clean(life.reason)
 
     def _joined(self) -> None:
         _log.info("%s: joined the tree at %s", self.name, self._path)
