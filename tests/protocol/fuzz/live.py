@@ -15,6 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["protocol"]):
     import protocol.server
     import protocol.turns
+    from protocol.answers import KEPT
     from protocol.framing import HEADER, Encoding, encode
     from protocol.limits import Limits
     from protocol.server import Traffic, serve
@@ -32,8 +33,10 @@ STAYS = 0b1110000
 RENEWED_AFTER = 200
 CHECK_EVERY = 500
 MOST_OPEN = 200
+LONGEST = 512
+"""Bytes of an input, as the fuzzer is told."""
 
-measure = Measure("server", int(sys.argv[1]))
+measure = Measure("server", int(sys.argv[1]), most=None)  # most of what grows is the fuzzer's own
 traffic = Traffic()
 desk = Desk()
 # A pause is there to leave time to others; here there is nobody.
@@ -98,6 +101,17 @@ async def pass_by(path: Path, data: bytes) -> None:
                     return
 
 
+async def fill(path: Path) -> None:
+    """Have the server remember as many answers as it ever does: that memory is bounded, but full only after a while."""
+    loop = asyncio.get_running_loop()
+    with connected(path) as client:
+        await loop.sock_sendall(client, encode(hello(), "json"))
+        for number in range(KEPT):
+            asked = request(f"fill{number}", {"type": "echo", "text": "x" * LONGEST}, "Desk")
+            await loop.sock_sendall(client, encode(asked, "json"))
+            await loop.sock_recv(client, 1 << 16)
+
+
 def connected(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.setblocking(False)
@@ -130,6 +144,7 @@ def main() -> None:
     bystander.send(encode(hello(), "json"))
     assert b"welcome" in loop.run_until_complete(loop.sock_recv(bystander, 1 << 16))
 
+    loop.run_until_complete(fill(path))
     standing = [Standing(path, encoding) for encoding in ENCODINGS]
 
     def one_input(data: bytes) -> None:
@@ -145,4 +160,5 @@ def main() -> None:
     atheris.Fuzz()
 
 
-main()
+if __name__ == "__main__":
+    main()

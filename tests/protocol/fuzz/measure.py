@@ -23,7 +23,9 @@ def resident() -> int:
 class Measure:
     """Counts the inputs of one target, and reports when all have been."""
 
-    def __init__(self, name: str, inputs: int) -> None:
+    def __init__(self, name: str, inputs: int, most: float | None = MOST) -> None:
+        """Without ``most`` the memory is told and held against nothing."""
+        self._most = most
         self.count = 0
         self._name = name
         self._inputs = inputs
@@ -49,7 +51,13 @@ class Measure:
             "resident_mib": {when: round(size, 1) for when, size in mib.items()},
             "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
-        met = ratio <= MOST
-        line = {"name": f"fuzz {self._name}", "ratio": round(ratio, 3), "target": MOST, "met": met, "detail": detail}
+        met = self._most is None or ratio <= self._most
+        line = {
+            "name": f"fuzz {self._name}",
+            "ratio": round(ratio, 3),
+            "target": self._most,
+            "met": met,
+            "detail": detail,
+        }
         print(json.dumps(line), flush=True)
         os._exit(0 if met else 1)  # the fuzzer's own way out says nothing
