@@ -44,14 +44,15 @@ bench: $(STAMP)
 soak: $(STAMP)
 	@$(BIN)/python -m tests.supervisor.model
 
-# Those that start and kill processes add nothing to it, and take long.
-CORE := actor cancellation cancelled_anywhere context corners dynamic_children giving_up introspection liveness mailbox \
-	partitions pending registry requests restart_types significant small_promises spawned_ends spec stable_spell start_stop started_by_hand strategies \
-	stuck stuck_corners
+# Most that start and kill processes add nothing to it, and take long.
+CORE := actor between_lives cancellation cancelled_anywhere context corners dynamic_children giving_up introspection \
+	liveness mailbox partitions pending registry requests restart_types significant small_promises spawned_ends spec \
+	stable_spell start_stop started_by_hand strategies stuck stuck_corners
+GUESTS := admission guest rejoining
 coverage: $(STAMP)
 	@mkdir -p build
-	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp tests/supervisor/joining/test_admission.py \
-		$(CORE:%=tests/supervisor/test_%.py)
+	@$(BIN)/python -m coverage run -m pytest -q tests/supervisor/otp $(CORE:%=tests/supervisor/test_%.py) \
+		$(GUESTS:%=tests/supervisor/joining/test_%.py)
 	@$(BIN)/python -m coverage report
 
 # One part: make mutants OF='supervisor.steps*'. What survived: .venv/bin/mutmut results, .venv/bin/mutmut show NAME.

@@ -208,8 +208,6 @@ class Supervisor(Steps):
         if self.spec.strategy == "one_for_one":
             return []
         everyone = list(self.children.values())
-        if child not in everyone:
-            return []
         if self.spec.strategy == "rest_for_one":
             return everyone[everyone.index(child) + 1 :]
         return [other for other in everyone if other is not child]

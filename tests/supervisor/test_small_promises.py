@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from supervisor import ChildSpec, ChildStartFailed, Reason, Shutdown, SupervisorSpec, open_tree
+from supervisor import Backoff, ChildSpec, ChildStartFailed, Reason, Shutdown, SupervisorSpec, open_tree
 from supervisor.testing import EventLog, VirtualClock, settle
 from tests.supervisor.helpers import Counter, Fail, GetAll, Put
 from tests.supervisor.otp.kit import Sleeper, ends
@@ -52,14 +52,15 @@ class _Late(Counter):
 
 async def test_what_was_cast_to_one_whose_restart_takes_too_long_waits_for_the_next() -> None:
     clock = VirtualClock()
-    spec = SupervisorSpec("root", [ChildSpec("a", _Late, start_timeout=1)], intensity=9)
+    backoff = Backoff(first=1, factor=1, most=1, jitter=0)
+    spec = SupervisorSpec("root", [ChildSpec("a", _Late, start_timeout=1)], intensity=9, period=60, backoff=backoff)
     async with open_tree(spec, clock=clock) as tree:
         tree.ref("a").cast(Fail())
-        await settle()
+        await clock.advance(1)
         tree.ref("a").cast(Put(1))
         await clock.advance(1)
-        tree.ref("a").cast(Put(2))
-        await clock.advance(1)
+        tree.ref("a").cast(Put(2))  # it has been given up, and waits for its backoff
+        await clock.advance(1 + 1 + 1)
         assert await tree.ref("a").call(GetAll()) == [1, 2]
         assert tree.dead_letters == {}
 
