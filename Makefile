@@ -46,8 +46,8 @@ soak: $(STAMP)
 
 # Most that start and kill processes add nothing to it, and take long.
 CORE := actor between_lives cancellation cancelled_anywhere context corners dynamic_children giving_up introspection \
-	liveness mailbox partitions pending registry requests restart_types significant small_promises spawned_ends spec \
-	stable_spell start_stop started_by_hand strategies stuck stuck_corners
+	liveness mailbox monitors partitions pending registry replies requests restart_types significant small_promises spawned_ends spec \
+	stable_spell start_stop started_by_hand strategies stuck stuck_corners suspension
 GUESTS := admission guest rejoining
 coverage: $(STAMP)
 	@mkdir -p build
