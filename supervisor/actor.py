@@ -7,6 +7,7 @@ answers with anything else.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class _Namespace(dict[str, Any]):
         super().__setitem__(key, value)
 
 
+def _check_async(what: str, function: object) -> None:
+    """Refuse what could not be awaited. A decorated one counts as that which it wraps."""
+    if inspect.isfunction(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
+        raise TypeError(f"{what} must be `async def`: {function.__qualname__}")
+
+
 class ActorType(ABCMeta):
     """The metaclass of actors: makes the table from message type to handler when the class is made."""
 
@@ -62,6 +69,9 @@ class ActorType(ABCMeta):
         table: dict[type, Handler] = {}
         for base in reversed(klass.__mro__[1:]):
             table.update(getattr(base, "__handlers__", {}))
+        for hook in ("on_start", "on_stop"):
+            if hook in namespace:
+                _check_async(f"{name}.{hook}", namespace[hook])
         own: set[type] = set()
         for handler in getattr(namespace, "handlers", ()):
             if handler.kind in own:
@@ -142,7 +152,12 @@ def on_down(handler: _Mourns) -> _Mourns:
 
 
 def _marker(kind: type[Message] | type[Down], mode: Mode, limit: int = 1) -> Callable[[F], F]:
+    # `@on` without brackets would take the handler for the kind, and leave a class that handles nothing.
+    if not (isinstance(kind, type) and issubclass(kind, Down if mode == "down" else Message)):
+        raise TypeError(f"the class of a message is wanted, as in @on(Kind), not {kind!r}")
+
     def mark(function: F) -> F:
+        _check_async(f"the handler of {kind.__name__}", function)
         _check_annotation(kind, function)
         setattr(function, _MARK, Handler(kind, mode, function, limit))
         return function

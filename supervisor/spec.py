@@ -8,7 +8,7 @@ elixir-lang/elixir#13675 regrets).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,9 +59,15 @@ class ProcessStart:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        module, _, name = self.target.partition(":")
+        # A class or a function here is the usual slip, of whoever thinks of multiprocessing.
+        module, _, name = self.target.partition(":") if isinstance(self.target, str) else ("", "", "")
         if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
             raise SpecError(f"process start: the target must read 'module:Class', not {self.target!r}")
+        if module == "__main__":
+            raise SpecError(
+                f"process start: {self.target} is of the program itself, which a process of its own does not run; put "
+                f"{name} into a module of its own, and that module's name here"
+            )
         if not callable(self.arguments):
             raise SpecError(f"process start of {self.target}: arguments must be a function that returns a dict")
         if not isinstance(self.preload, tuple) or not all(isinstance(module, str) for module in self.preload):
@@ -108,7 +114,9 @@ class ChildSpec:
             raise SpecError(f"{where}: a process child is started by a ProcessStart, not {self.start!r}")
         if self.isolation == "guest":
             self._check_guest(where)
-        if self.isolation == "task" and (isinstance(self.start, ProcessStart | GuestPlace) or not callable(self.start)):
+        if self.isolation == "task" and isinstance(self.start, ProcessStart):
+            raise SpecError(f"{where}: a ProcessStart wants isolation='process' beside it")
+        if self.isolation == "task" and (isinstance(self.start, GuestPlace) or not callable(self.start)):
             raise SpecError(f"{where}: start must be a function that returns an Actor, not {self.start!r}")
         if self.shutdown == "brutal_kill" and self.isolation == "task":
             raise SpecError(f"{where}: brutal_kill of a task is refused: only a process can be killed")
@@ -204,6 +212,8 @@ class SupervisorSpec:
             raise SpecError(f"{where}: dynamic children do not depend on each other, so the strategy is one_for_one")
         if self.dynamic and self.auto_shutdown != "never":
             raise SpecError(f"{where}: dynamic children cannot be significant, so auto_shutdown is 'never'")
+        if not isinstance(self.children, Iterable):
+            raise SpecError(f"{where}: children must be a list of specifications, not {self.children!r}")
         object.__setattr__(self, "children", tuple(self.children))  # checked once, so it must not change afterwards
         if self.dynamic and self.children:
             raise SpecError(f"{where}: dynamic children are started at run time, and there are {len(self.children)}")

@@ -11,7 +11,7 @@ import anyio
 from protocol.backend import Waiter, current_backend
 from protocol.messages.system import TreeNode
 from supervisor.clock import Clock, SystemClock
-from supervisor.errors import BootRefused, StopIncomplete, TreeStartFailed
+from supervisor.errors import BootRefused, SpecError, StopIncomplete, TreeStartFailed
 from supervisor.introspection import Introspection
 from supervisor.reasons import Killed, Reason, Shutdown, StartFailed
 from supervisor.record import ChildRecord
@@ -39,6 +39,8 @@ class Tree:
     """A running tree. Made by :func:`open_tree`; used on its event loop only."""
 
     def __init__(self, spec: SupervisorSpec, clock: Clock, name: str) -> None:
+        if not isinstance(spec, SupervisorSpec):
+            raise SpecError(f"a tree wants a SupervisorSpec at its root, not {spec!r}")
         self.name = name
         self.stream = EventStream(clock)
         """What happens in the tree, by topic."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import ChildSpec, CoolDown, Escalate, ProcessStart, SpecError, SupervisorSpec
+from supervisor import ChildSpec, CoolDown, Escalate, ProcessStart, SpecError, SupervisorSpec, open_tree
 from supervisor.dynamic import dynamic_supervisor
 from tests.supervisor.helpers import Counter
 
@@ -20,7 +20,7 @@ from tests.supervisor.helpers import Counter
         ({"id": " a"}, "id"),
         ({"start": "module:Class"}, "start"),
         ({"start": None}, "start"),
-        ({"start": ProcessStart("m:C")}, "start"),
+        ({"start": ProcessStart("m:C")}, "isolation='process'"),
         ({"isolation": "process"}, "ProcessStart"),
         ({"isolation": "thread"}, "isolation"),
         ({"restart": "always"}, "restart"),
@@ -65,6 +65,8 @@ def test_an_unknown_option_is_refused() -> None:
         ({"dynamic": True, "auto_shutdown": "any_significant"}, "auto_shutdown"),
         ({"dynamic": True, "children": [ChildSpec("a", Counter)]}, "at run time"),
         ({"children": ["a"]}, "child specification"),
+        ({"children": ChildSpec("a", Counter)}, "children must be a list"),
+        ({"children": None}, "children must be a list"),
         ({"children": [ChildSpec("a", Counter), ChildSpec("a", Counter)]}, "twice"),
         ({"children": [ChildSpec("root", Counter)]}, "twice"),
         ({"children": [SupervisorSpec("s", [ChildSpec("a", Counter)]), ChildSpec("a", Counter)]}, "twice"),
@@ -84,10 +86,24 @@ def test_what_makes_sense_is_taken() -> None:
     assert dynamic_supervisor("pool", intensity=9).intensity == 9
 
 
-@pytest.mark.parametrize("target", ["module", "module:", ":Class", "a b:C", "module:Class:x", "module.:C"])
-def test_a_senseless_process_start_is_refused(target: str) -> None:
+@pytest.mark.parametrize(
+    "target", ["module", "module:", ":Class", "a b:C", "module:Class:x", "module.:C", Counter, lambda: Counter()]
+)
+def test_a_senseless_process_start_is_refused(target: Any) -> None:
     with pytest.raises(SpecError, match="module:Class"):
         ProcessStart(target)
+
+
+def test_a_class_of_the_main_module_is_no_target() -> None:
+    with pytest.raises(SpecError, match="module of its own"):
+        ProcessStart("__main__:Counter")
+
+
+@pytest.mark.anyio
+async def test_only_a_supervisor_is_a_tree() -> None:
+    with pytest.raises(SpecError, match="a tree wants a SupervisorSpec"):
+        async with open_tree(ChildSpec("a", Counter)):  # type: ignore[arg-type]
+            pass
 
 
 def test_children_may_come_from_any_iterable_and_do_not_change_afterwards() -> None:
