@@ -100,8 +100,14 @@ class GuestIncarnation(LinkIncarnation):
                     self._cut()
                 self._limit("start", self._spec.start_timeout, self._never_started)
                 await self._live(link)
+            self._scope = None
+            with Boundary(None) as rest:
+                # From here on its word for a letter that it takes in hand cannot be said, and so it takes none.
+                link.shutdown(socket.SHUT_RD)
+                self._read_rest(link)
             # In any case; without an error and a reason the link has ended, and nothing was said of why.
-            self._decide(crash_of(edge.error) if edge.error is not None else Crash("ConnectionLost", _GONE))
+            error = edge.error or rest.error
+            self._decide(crash_of(error) if error is not None else Crash("ConnectionLost", _GONE))
             self._settle()
             self._close()
         self._tell_end()
@@ -113,8 +119,6 @@ class GuestIncarnation(LinkIncarnation):
             tasks.start_soon(self._until_dead, tasks.cancel_scope)
             await self._read(link)
             tasks.cancel_scope.cancel()
-        if not self._is_cut:
-            self._read_rest(link)
 
     async def _until_dead(self, living: anyio.CancelScope) -> None:
         """Wait for the end of the process: what it has forked may hold the link open, and nobody serves it."""

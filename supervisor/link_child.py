@@ -252,14 +252,17 @@ class OwnCell(Cell):
         self._tell_taken(letter)
         super()._drop(letter)
 
-    def _after_take(self, letter: Message | Pending[Any]) -> None:
-        self._tell_taken(letter)
+    def _after_take(self, letter: Message | Pending[Any]) -> bool:
+        """False: the link has ended, and the daemon has this letter for the next incarnation."""
+        told = self._tell_taken(letter)
         self._admit()
+        return told
 
-    def _tell_taken(self, letter: Message | Pending[Any]) -> None:
-        if (delivered := self._delivered.pop(id(letter), None)) is not None:
-            message = letter.message if isinstance(letter, Pending) else letter
-            self._daemon.outbox.put(wire.Taken(delivered[0], type(message).__name__))
+    def _tell_taken(self, letter: Message | Pending[Any]) -> bool:
+        if (delivered := self._delivered.pop(id(letter), None)) is None:
+            return True
+        message = letter.message if isinstance(letter, Pending) else letter
+        return self._daemon.outbox.put(wire.Taken(delivered[0], type(message).__name__))
 
     def _answer(self, number: int, pending: Pending[Any]) -> None:
         del self._pending[number]

@@ -201,7 +201,10 @@ class LinkIncarnation(ABC):
                 return
 
     def _read_rest(self, link: socket.socket) -> None:
-        """Read what was said before the end: the notice of it may have overtaken that."""
+        """Read what was said before the end: the notice of it may have overtaken that. The tasks have ended."""
+        self._tasks = None
+        if self._traffic is not None:
+            self._traffic.hear_out()
         self._act(math.inf)
         try:
             for _ in range(REST):
@@ -252,6 +255,8 @@ class LinkIncarnation(ABC):
                 if self._liveness is not None:
                     self._liveness.beat(phase, limit)
             case wire.Ending(reason=reason):
+                if self._announced is not None:
+                    raise wire.BadFrame("a second end")  # each would give it time anew
                 self._announced = reason
                 self._decide(reason)
                 assert self._traffic is not None  # made before the reader was
@@ -272,7 +277,7 @@ class LinkIncarnation(ABC):
     def _on_ack(self, bound: int, overflow: Overflow) -> None:
         if self._acked:
             raise wire.BadFrame("a second ack")
-        if self._reason is not None or self._tasks is None or self._traffic is None:
+        if self._reason is not None or self._traffic is None:
             return
         self._acked = True
         self._unlimit("start")
@@ -280,7 +285,8 @@ class LinkIncarnation(ABC):
         self._keeper.acked(self)
         if self._liveness is not None:
             self._liveness.start()
-        self._tasks.start_soon(self._traffic.feed)
+        if self._tasks is not None:
+            self._tasks.start_soon(self._traffic.feed)
 
     def _configure(self, mailbox: Mailbox) -> None:
         """Take the actor's own bound and policy."""

@@ -36,7 +36,7 @@ class Traffic:
         self._cell = cell
         self._around = surroundings
         self._outbox = outbox
-        self._tasks = tasks
+        self._tasks: TaskGroup | None = tasks
         self._bodies = wire.Bodies()
         self._letters = 0
         self._under_way: dict[int, Message | Pending[Any]] = {}
@@ -190,7 +190,7 @@ class Traffic:
         cell = self._around.cell(frame.to)
         try:
             message = self._bodies.decode(frame.kind, frame.body)
-            if frame.sent is None:
+            if frame.sent is None or self._tasks is None:
                 cell.cast(message)
             elif self._sending >= MOST:
                 full = MailboxFull(f"{MOST} messages wait already until somebody has room for them")
@@ -238,6 +238,10 @@ class Traffic:
         self._outbox.put(wire.WentDown(number, down.name, wire.sendable(down.reason), down.incarnation))
 
     # ---------------------------------------------------------------- the end
+
+    def hear_out(self) -> None:
+        """The far end is dead, and what is still heard of it are its last words: nobody waits there for room."""
+        self._tasks = None
 
     def end(self, reason: Reason) -> None:
         """The incarnation is over: put back what the actor never had in hand, and settle everything else."""

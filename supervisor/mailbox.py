@@ -122,8 +122,8 @@ class Cell:
         """A call was settled while it lay in the queue."""
         self.urgent = False
         """Something may be there that goes before the queue: a system message, or the order to leave."""
-        self.after_take: Callable[[Message | Pending[Any]], None] | None = None
-        """Told of each letter that is taken out, while anybody wants to know."""
+        self.after_take: Callable[[Message | Pending[Any]], bool] | None = None
+        """Told of each letter that is taken out, while anybody wants to know. False: it is another's, so let it be."""
         self.waiter: Waiter | None = None
         """Of whoever serves this cell, while that has nothing to do."""
         self.senders: deque[_Turn] | None = None
@@ -237,8 +237,8 @@ class Cell:
         queue = self.queue
         while queue:
             letter = queue.popleft()
-            if self.after_take is not None:
-                self.after_take(letter)
+            if self.after_take is not None and not self.after_take(letter):
+                continue
             if not isinstance(letter, Pending):
                 return letter
             letter.queued_in = None
@@ -258,8 +258,8 @@ class Cell:
                 return None
             else:
                 self.queue.popleft()
-                if self.after_take is not None:
-                    self.after_take(letter)
+                if self.after_take is not None and not self.after_take(letter):
+                    continue
                 if pending is not None:
                     pending.queued_in = None
                 return message, pending
@@ -339,10 +339,11 @@ class Cell:
         else:
             self.dead_letter(letter, "mailbox full")
 
-    def _admit_next(self, taken: Message | Pending[Any]) -> None:
+    def _admit_next(self, taken: Message | Pending[Any]) -> bool:
         self._admit()
         if not self.senders:
             self.after_take = None
+        return True
 
     def _admit(self) -> None:
         """Take the messages of waiting senders into the room there is: here, so that nobody can step in between."""

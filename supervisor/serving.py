@@ -64,8 +64,8 @@ class Service:
                     await cell.arrival()
                     continue
                 letter = queue.popleft()
-                if cell.after_take is not None:
-                    cell.after_take(letter)
+                if cell.after_take is not None and not cell.after_take(letter):
+                    continue
                 if isinstance(letter, Pending):
                     letter.queued_in = None
                     if letter.done:
