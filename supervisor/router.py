@@ -12,9 +12,11 @@ from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
+
 from protocol.handler import Answer, Body, Events, Peer, Refusal
 from protocol.messages.common import Message, Request
-from protocol.wire import Code, Kind
+from protocol.wire import Code, Kind, MalformedMessage
 from supervisor.context import Context
 from supervisor.errors import (
     CallTimeout,
@@ -57,7 +59,7 @@ class Router:
     def request(self, to: str, body: Body, timeout: float, answer: Answer, peer: Peer) -> Callable[[], None]:
         """Begin a call; see :meth:`protocol.handler.Handler.request`."""
         door = self._doors.get(to) or self._nobody(to)
-        message = body.decode(door.kind)
+        message = door.decode(body)
         if not isinstance(message, Request):
             text = f"{type(message).__name__} is not answered: cast it"
             raise Refusal(Code.BAD_MESSAGE, text, {"cast": True})
@@ -72,7 +74,7 @@ class Router:
     def cast(self, to: str, body: Body, peer: Peer) -> None:
         """Deliver a message that is not answered; see :meth:`protocol.handler.Handler.cast`."""
         door = self._doors.get(to) or self._nobody(to)
-        message = body.decode(door.kind)
+        message = door.decode(body)
         if type(message) in door.commands:
             self._note(to, message, peer)
         try:
@@ -118,13 +120,40 @@ class Router:
 class _Door:
     """What is needed to let a message in to an actor."""
 
-    __slots__ = ("cell", "commands", "kind")
+    __slots__ = ("_kinds", "cell", "commands", "kind")
 
     def __init__(self, cell: Cell, messages: tuple[type[Message], ...]) -> None:
         self.cell = cell
         self.kind = Kind(reduce(or_, messages))
         self.commands = {kind for kind in messages if not kind.__name__.startswith(("Get", "Show", "Wait"))}
         """Of which it is noted who said them. Reading is not."""
+        self._kinds = messages
+
+    def decode(self, body: Body) -> Message:
+        """Return the message. What is wrong with one that is none is told with the name of its type.
+
+        Raises:
+            Refusal: ``bad_message``.
+            MalformedMessage: it does not even say of which type it is.
+        """
+        try:
+            return body.decode(self.kind)  # type: ignore[no-any-return]  # it is one of the kinds
+        except MalformedMessage as error:
+            tag: str = body.decode(_ANY).type
+            takes = sorted(str(kind.__struct_config__.tag) for kind in self._kinds)
+            if tag in takes:
+                raise Refusal(Code.BAD_MESSAGE, f"{tag}: {error}") from error
+            text = f"{self.cell.name} does not take {tag!r}; it takes: {', '.join(takes)}"
+            raise Refusal(Code.BAD_MESSAGE, text) from error
+
+
+class _Tagged(msgspec.Struct):
+    """As much of a message as every one has."""
+
+    type: str
+
+
+_ANY = Kind(_Tagged)
 
 
 def _pass_on(answer: Answer, done: Pending[Any]) -> None:

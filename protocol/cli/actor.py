@@ -51,14 +51,16 @@ def _state(options: argparse.Namespace) -> int:
 
 
 def _order(options: argparse.Namespace) -> int:
+    place = _place(options)
     body = {"type": f"{options.action}_actor", "name": options.name}
-    done = read(_place(options), CONTROL, body, ORDER_WITHIN)
+    done = read(place, CONTROL, body, ORDER_WITHIN)
     if options.json:
         print_json(done)
     else:
         from protocol.cli.talk import say
 
-        goes_on = f"; go on with: stokehold actor resume {options.name}" if options.action == "suspend" else ""
+        resume = place.command(f"actor resume {options.name}")
+        goes_on = f"; go on with: {resume}" if options.action == "suspend" else ""
         say(done["detail"] + goes_on)
     return 0
 
@@ -70,10 +72,10 @@ def _restart(options: argparse.Namespace) -> int:
     try:
         state = ask(place.socket, CONTROL, {"type": "restart_actor", "name": options.name}, RESTART_WITHIN)
     except NoDaemon as error:
-        raise no_daemon(place.socket, place.home) from error
+        raise no_daemon(place) from error
     except Failed as error:
         if error.code not in ("connection_lost", "restarting", "stopping"):
-            raise refused(error) from error
+            raise refused(error, place) from error
         state = _until_back(place, look, before["incarnation"])  # it is what answers, or took along what answers
     _print_state(options, state)
     return 0
@@ -90,7 +92,7 @@ def _until_back(place: Place, look: dict[str, Any], before: int) -> Any:
         except (NoDaemon, Failed):
             pass  # not yet
         time.sleep(0.1)
-    raise CommandFailed(f"{look['name']} was told to restart and is not back", "see: stokehold tree, stokehold logs")
+    raise CommandFailed(f"{look['name']} was told to restart and is not back", f"see: {place.command('tree')}")
 
 
 def _trace(options: argparse.Namespace) -> int:

@@ -75,10 +75,10 @@ def _events(place: Place, topics: list[str], *, follow: bool) -> Iterator[TailEv
                 yield from subscription
         except NoDaemon as error:
             if not (begun and follow):
-                raise no_daemon(place.socket, place.home) from error
+                raise no_daemon(place) from error
         except Failed as error:
             if not (begun and follow and error.code in (Code.CONNECTION_LOST, Code.TIMED_OUT, Code.STOPPING)):
-                raise refused(error) from error
+                raise refused(error, place) from error
         if not follow:
             return
         time.sleep(0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # without importing typing; type checkers know the name
 if TYPE_CHECKING:
+    from protocol.cli.place import Place
     from protocol.quick import Failed
 
 FAILED = 1
@@ -44,12 +45,18 @@ class CommandFailed(Exception):
         self.code = code
 
 
-def no_daemon(socket: str, home: str | None) -> CommandFailed:
+def no_daemon(place: Place) -> CommandFailed:
     """Nobody listens at this socket."""
-    start = f"stokehold run --home {home}" if home else "stokehold run"
-    return CommandFailed(f"no daemon answers at {socket}", f"start one with: {start}", NO_DAEMON)
+    if place.home is None:
+        start = "start the program whose tree it is; the daemon's: stokehold run"
+        return CommandFailed(f"nobody answers at {place.socket}", start, NO_DAEMON)
+    start = f"start one with: stokehold run --home {place.home}"
+    return CommandFailed(f"no daemon answers at {place.socket}", start, NO_DAEMON)
 
 
-def refused(error: Failed) -> CommandFailed:
-    """The daemon answered with a failure, or the connection broke. An actor's own refusal says itself what to do."""
-    return CommandFailed(error.message, _NEXT.get(error.code, ""))
+def refused(error: Failed, place: Place) -> CommandFailed:
+    """Whoever is there answered with a failure, or the connection broke. An actor's own refusal says what to do."""
+    next = _NEXT.get(error.code, "")
+    if place.home is None and "stokehold" in next:
+        next = f"see: {place.command('tree')}"  # it may be anybody's tree, which has neither a status nor a log
+    return CommandFailed(error.message, next)

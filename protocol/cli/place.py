@@ -16,6 +16,14 @@ class Place:
         self.home = home
         self.socket = socket
 
+    def command(self, words: str) -> str:
+        """Return a command for people to copy. To a socket that was given alone it says which."""
+        if self.home:
+            return f"stokehold {words}"
+        from shlex import quote  # only for those who meet with something
+
+        return f"stokehold --socket {quote(self.socket)} {words}"
+
 
 def find_home(home: str | None) -> str | None:
     """Return ``--home``, else ``STOKEHOLD_HOME``, else the current folder if it is a home, else None."""

@@ -26,9 +26,9 @@ def read(place: Place, to: str, body: dict[str, Any], timeout: float = 5.0) -> A
     try:
         return ask(place.socket, to, body, timeout)
     except NoDaemon as error:
-        raise no_daemon(place.socket, place.home) from error
+        raise no_daemon(place) from error
     except Failed as error:
-        raise refused(error) from error
+        raise refused(error, place) from error
 
 
 def print_json(value: Any, *, on_one_line: bool = False) -> None:

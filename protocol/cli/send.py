@@ -28,14 +28,14 @@ def run(options: argparse.Namespace) -> int:
     try:
         answer = ask(place.socket, options.to, body, options.timeout)
     except NoDaemon as error:
-        raise no_daemon(place.socket, place.home) from error
+        raise no_daemon(place) from error
     except Failed as error:
         if not (isinstance(error.detail, dict) and error.detail.get("cast")):
-            raise refused(error) from error
+            raise refused(error, place) from error
         try:
             tell(place.socket, options.to, body, options.timeout)
         except Failed as failed:
-            raise refused(failed) from failed
+            raise refused(failed, place) from failed
         print(f"{options.to} has it; it is not answered", file=sys.stderr)
         return 0
     print_json(answer)
@@ -52,7 +52,7 @@ def _message(text: str) -> dict[str, Any]:
     return body
 
 
-_EXAMPLE = 'for example: stokehold send QueueManager \'{"type": "get_queue"}\'; all of them: stokehold protocol schema'
+_EXAMPLE = 'for example: \'{"type": "get_queue"}\'; all of the daemon: stokehold protocol schema'
 
 
 def _seconds(text: str) -> float:

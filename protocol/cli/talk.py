@@ -49,9 +49,9 @@ def connected(place: Place) -> Iterator[Client]:
         with Client.connect(place.socket) as client:
             yield client
     except NoDaemon as error:
-        raise no_daemon(place.socket, place.home) from error
+        raise no_daemon(place) from error
     except Failed as error:
-        raise refused(error) from error
+        raise refused(error, place) from error
 
 
 def ask(options: argparse.Namespace, to: str, message: Request[R], timeout: float = 5.0) -> R:
@@ -74,10 +74,10 @@ def wait_for(place: Place, to: str, message: Request[R]) -> R:
         except NoDaemon as error:
             missed_since = missed_since or time.monotonic()
             if time.monotonic() - missed_since > BACK_WITHIN:
-                raise no_daemon(place.socket, place.home) from error
+                raise no_daemon(place) from error
         except Failed as error:
             if error.code not in _PASSING:
-                raise refused(error) from error
+                raise refused(error, place) from error
         time.sleep(0.2)
 
 

@@ -146,7 +146,7 @@ async def test_state_suspend_resume_and_restart_by_hand(socket: Path) -> None:
         for name in ("a", "Worker"):
             done = await cli(socket, "actor", "suspend", name)
             assert (done.returncode, done.stdout) == (0, "")
-            assert done.stderr == f"{name} is suspended; go on with: stokehold actor resume {name}\n"
+            assert done.stderr == f"{name} is suspended; go on with: stokehold --socket {socket} actor resume {name}\n"
             shown = json.loads((await cli(socket, "actor", "state", name, "--json")).stdout)
             assert (shown["name"], shown["status"], shown["incarnation"]) == (name, "suspended", 1)
             assert f"{name}  suspended  incarnation 1" in (await cli(socket, "actor", "state", name)).stdout
@@ -175,7 +175,7 @@ async def test_refusals_have_exit_code_1_and_say_what_to_do(socket: Path) -> Non
             done = await cli(socket, "actor", action, "nobody")
             assert done.returncode == 1, action
             assert "nobody here is called 'nobody'; there are: ControlSocket, a, root" in done.stderr
-            assert "see: stokehold tree" in done.stderr
+            assert f"see: stokehold --socket {socket} tree" in done.stderr
         done = await cli(socket, "actor", "trace", "nobody")
         assert (done.returncode, done.stdout) == (1, "")
         assert "nobody here is called 'nobody'" in done.stderr
@@ -205,8 +205,9 @@ async def test_send_prints_the_reply_of_a_request_and_casts_the_rest(socket: Pat
     [
         ("a", "{", 2, "no JSON"),
         ("a", "[1]", 2, "a JSON object with a type"),
-        ("a", '{"type": "burn"}', 1, "burn"),
-        ("a", '{"type": "put", "value": "x"}', 1, "value"),
+        ("a", '{"type": "burn"}', 1, "a does not take 'burn'; it takes: get_all, put, refuse"),
+        ("a", '{"type": "put", "value": "x"}', 1, "put: Expected `int`, got `str` - at `$.value`"),
+        ("a", '{"type": "put", "number": 1}', 1, "put: Object contains unknown field `number`"),
         ("b", '{"type": "put", "value": 1}', 1, "nobody here takes messages as 'b'"),
     ],
 )
@@ -215,6 +216,31 @@ async def test_what_cannot_be_sent(socket: Path, to: str, message: str, code: in
         done = await cli(socket, "send", to, message)
         assert (done.returncode, done.stdout) == (code, "")
         assert said in done.stderr
+
+
+async def test_what_to_do_next_is_of_this_tree_and_not_of_the_daemon(socket: Path) -> None:
+    """Who gave ``--socket`` alone is told commands that reach the same tree, and none of a daemon that is not there."""
+    tree_command = f"→ see: stokehold --socket {socket} tree\n"
+    async with tree_at(socket) as tree:
+        done = await cli(socket, "actor", "state", "nobody")
+        assert (done.returncode, done.stderr.count(tree_command)) == (1, 1), done.stderr
+        done = await cli(socket, "actor", "trace", "nobody")
+        assert (done.returncode, done.stderr.count(tree_command)) == (1, 1), done.stderr
+        done = await cli(socket, "send", "nobody", '{"type": "get_all"}')
+        assert (done.returncode, done.stderr.count(tree_command)) == (1, 1), done.stderr
+        await tree.introspection.suspend("a")
+        done = await cli(socket, "send", "a", '{"type": "get_all"}', "--timeout", "0.1")
+        assert (done.returncode, done.stderr.count(tree_command)) == (1, 1), done.stderr
+        await tree.introspection.resume("a")
+        await tree.supervisor("root").terminate_child("a")
+        done = await cli(socket, "send", "a", '{"type": "get_all"}')
+        assert (done.returncode, done.stderr.count(tree_command)) == (1, 1), done.stderr
+        done = await cli(socket, "status")
+        assert done.returncode == 1
+        assert "ControlSocket does not take 'get_status'; it takes: get_actor, " in done.stderr
+    done = await cli(socket, "tree")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"nobody answers at {socket}" in done.stderr and "start the program whose tree it is" in done.stderr
 
 
 async def test_tree_by_hand(socket: Path) -> None:
