@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from protocol.cli.failure import refused
+from protocol.cli.place import Place
 from protocol.client import Client, Failed
 from protocol.home import Home
 from protocol.messages.common import Request
@@ -167,6 +168,6 @@ def test_an_actor_that_is_not_there(home: Home) -> None:
     """Failures of the wire get a hint of what to do next."""
     with Client.connect(home.socket) as client, pytest.raises(Failed) as failed:
         client.call("Nobody", Resume())
-    told = refused(failed.value)
+    told = refused(failed.value, Place(str(home.root), str(home.socket)))
     assert told.code == 1
     assert "stokehold tree" in told.next
