@@ -14,6 +14,7 @@ from typing import Any, ForwardRef, Generic, Literal, TypeVar, cast, get_args, g
 import msgspec
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -30,8 +31,11 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """Something that can be said to an actor. Cast only, unless it is a :class:`Request`."""
 
 
-class Request(Message, Generic[R], frozen=True):
-    """A message that is answered, once, with a value of type ``R``."""
+class Request(Message, Generic[R_co], frozen=True):
+    """A message that is answered, once, with a value of type ``R_co``.
+
+    It is covariant so that mypy, which looks at where an answer goes, lets it go where an ``object`` is wanted.
+    """
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

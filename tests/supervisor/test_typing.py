@@ -32,6 +32,8 @@ RIGHT = """
     same: list[int] = await ref.request(Get(), timeout=1)
     ref.cast(Tick())
     ref.cast(Get())
+    print(await ref.call(Get()))
+    anything: object = await ref.call(Get())
 
 class Right(Actor):
     @on(Get)
