@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from protocol.boundary import Boundary
 from supervisor import custody
@@ -79,7 +80,7 @@ class ProcessIncarnation(LinkIncarnation):
     async def _begin(self) -> socket.socket | None:
         """Fork the process and tell it what to run. None: it will not run, and the reason is known."""
         with Boundary(self._starting) as edge, contextlib.ExitStack() as undo:
-            arguments = wire.body_of(self._start.arguments())
+            arguments = _arguments(self._start)
             link, forked = await self._host.fork()
             undo.callback(link.close)
             self._forked = forked.number
@@ -145,6 +146,14 @@ class ProcessIncarnation(LinkIncarnation):
             self._host.signal(self._forked, signal.SIGKILL)
             if "host" not in self._limits:
                 self._limit("host", HOST_GRACE, self._host.kill)
+
+
+def _arguments(start: ProcessStart) -> msgspec.Raw:
+    arguments = start.arguments()
+    try:
+        return wire.body_of(arguments)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the arguments of {start.target} cannot be encoded: {error}") from error
 
 
 def _start_failure(error: BaseException) -> StartFailed:

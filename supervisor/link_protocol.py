@@ -316,7 +316,9 @@ class Bodies:
         if decoder is None:
             klass = _imported(kind) if self._only is None else self._only.get(kind)
             if klass is None:
-                raise UnknownMessage(f"a message {kind} is not handled here")
+                # The program that was started has another name in each process.
+                why = "; put its class into a module of its own, which both import" * kind.startswith("__main__:")
+                raise UnknownMessage(f"a message {kind} is not handled here{why}")
             decoder = self._decoders[kind] = msgspec.msgpack.Decoder(klass)
         try:
             return decoder.decode(body)

@@ -20,10 +20,15 @@ def partitions(id: str, count: int, make: Callable[[int], ChildSpec], **options:
         options: the other fields of its :class:`SupervisorSpec`.
 
     Raises:
-        SpecError: ``count`` is not a whole number from 1.
+        SpecError: ``count`` is not a whole number from 1, or ``make`` returns something else.
     """
     _check(id, count)
-    children = [replace(make(number), id=f"{id}.{number}") for number in range(count)]
+    children = []
+    for number in range(count):
+        child = make(number)
+        if not isinstance(child, ChildSpec | SupervisorSpec):
+            raise SpecError(f"partitions {id!r}: make must return a ChildSpec, not {child!r}")
+        children.append(replace(child, id=f"{id}.{number}"))
     return SupervisorSpec(id, children, **options)
 
 

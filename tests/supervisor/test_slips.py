@@ -1,4 +1,4 @@
-"""What is easily written wrong in a class of an actor is refused when the class is made, in words."""
+"""What is easily written wrong is refused in words, and as early as can be: a class of an actor when it is made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ from typing import Any
 
 import pytest
 
-from supervisor import Actor, ChildSpec, Down, Reply, SupervisorSpec, on, on_batch, on_deferred, on_down, open_tree
-from tests.supervisor.helpers import GetAll, Put
+from supervisor import (
+    Actor,
+    ChildSpec,
+    Down,
+    HandlerFailed,
+    ProcessStart,
+    Reply,
+    Request,
+    SpecError,
+    SupervisorSpec,
+    TreeStartFailed,
+    on,
+    on_batch,
+    on_deferred,
+    on_down,
+    open_tree,
+    partitions,
+)
+from tests.supervisor.helpers import Counter, GetAll, Put
+from tests.supervisor.processes import process_child
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +104,29 @@ async def test_a_decorated_handler_is_taken_for_what_it_wraps() -> None:
     async with open_tree(SupervisorSpec("root", [ChildSpec("a", _Wrapped)])) as tree:
         tree.ref("a").cast(Put(1))
         assert await tree.ref("a").call(GetAll()) == [2]
+
+
+class _OfTheProgram(Request[int], frozen=True):
+    """As if it had been defined in the file that was started."""
+
+
+_OfTheProgram.__module__ = "__main__"
+
+
+async def test_a_message_of_the_main_module_is_unknown_to_a_process_which_says_why() -> None:
+    async with open_tree(SupervisorSpec("root", [process_child()])) as tree:
+        with pytest.raises(HandlerFailed, match=r"__main__:_OfTheProgram is not handled here.* a module of its own"):
+            await tree.ref("Worker").call(_OfTheProgram())
+
+
+async def test_arguments_that_no_message_carries_are_named() -> None:
+    start = ProcessStart("tests.supervisor.process_actors:Worker", arguments=lambda: {"log": object()})
+    with pytest.raises(TreeStartFailed, match=r"p: the arguments of tests.*:Worker cannot be encoded: .*object"):
+        async with open_tree(SupervisorSpec("root", [ChildSpec("p", start, isolation="process")])):
+            pass
+
+
+@pytest.mark.parametrize("made", [Counter, Counter(), None])
+def test_a_partition_is_a_child(made: Any) -> None:
+    with pytest.raises(SpecError, match="partitions 'pool': make must return a ChildSpec"):
+        partitions("pool", 2, lambda number: made)
