@@ -70,6 +70,11 @@ def test_a_program_prints_what_is_shown(line: str, shown: str, backend: str, fol
     assert run(line, folder) == shown
 
 
+def test_its_programs_are_typed(folder: Path) -> None:
+    """The guide says that a type checker knows what a call is answered with."""
+    assert "no issues found" in run("python -m mypy --strict --cache-dir=cache .", folder)
+
+
 def test_its_tests_pass(folder: Path) -> None:
     (line,) = [line for line in LINES if "pytest" in line]
     assert re.search(r"^14 passed", run(line, folder), re.MULTILINE), "five tests, one of them with three seeds, twice"
