@@ -58,7 +58,7 @@ class _Namespace(dict[str, Any]):
 def _check_async(what: str, function: object) -> None:
     """Refuse what could not be awaited. A decorated one counts as that which it wraps."""
     if inspect.isfunction(function) and not inspect.iscoroutinefunction(inspect.unwrap(function)):
-        raise TypeError(f"{what} must be `async def`: {function.__qualname__}")
+        raise TypeError(f"{what} must be `async def`")
 
 
 class ActorType(ABCMeta):
@@ -157,7 +157,7 @@ def _marker(kind: type[Message] | type[Down], mode: Mode, limit: int = 1) -> Cal
         raise TypeError(f"the class of a message is wanted, as in @on(Kind), not {kind!r}")
 
     def mark(function: F) -> F:
-        _check_async(f"the handler of {kind.__name__}", function)
+        _check_async(f"the handler of {kind.__name__}, {function.__qualname__},", function)
         _check_annotation(kind, function)
         setattr(function, _MARK, Handler(kind, mode, function, limit))
         return function

@@ -36,7 +36,7 @@ _on: Any = on
 
 
 def test_a_handler_is_async() -> None:
-    with pytest.raises(TypeError, match=r"the handler of GetAll must be `async def`.*_Sync.get"):
+    with pytest.raises(TypeError, match=r"the handler of GetAll, .*_Sync.get, must be `async def`"):
 
         class _Sync(Actor):
             @_on(GetAll)
