@@ -2,7 +2,7 @@
 
 A client whose connection broke before the answer sends the same request again, with the same id. If it is still under
 way the client waits along; if it is over the answer comes from here. The actor sees it once. Two requests are the same
-if id, addressee and body are: two strangers who both choose the id ``a1`` do not get each other's answers.
+if id, addressee, encoding and body are: two strangers who both choose the id ``a1`` do not get each other's answers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.framing import HEADER, Encoding, encode, encode_frame, encode_line
-from protocol.wire import CODECS, LARGEST_REPLY, NOTHING_DONE, Code, ErrorFrame, ReplyFrame, RequestFrame
+from protocol.framing import Encoding, encode_frame, encode_line
+from protocol.wire import LARGEST_REPLY, NOTHING_DONE, Code, ErrorFrame, ReplyFrame, RequestFrame
 
-Key = tuple[str, str, int]
-"""What makes two requests the same: id, addressee, and the hash of the body."""
+Key = tuple[str, str, int, Encoding]
+"""What makes two requests the same: id, addressee, the hash of the body, and the encoding that it is in: the same
+bytes may mean something else in the other one."""
 
 KEPT: Final = 1000
 """Answers remembered."""
@@ -30,12 +31,10 @@ OVERHEAD: Final = 500
 class Asked:
     """One request, under way or answered. The ``Answer`` that a handler is given."""
 
-    __slots__ = ("_memory", "cancel", "data", "done", "encoding", "error", "key", "waiters")
+    __slots__ = ("_memory", "cancel", "data", "done", "error", "key", "waiters")
 
-    def __init__(self, key: Key, encoding: Encoding, memory: Answers) -> None:
+    def __init__(self, key: Key, memory: Answers) -> None:
         self.key = key
-        self.encoding: Encoding = encoding
-        """Of ``data``: the one that the first asker spoke."""
         self.done = False
         self.data = b""
         """The reply as it goes on the stream: whoever asks the same again has the same id."""
@@ -57,7 +56,7 @@ class Asked:
             return
         try:
             frame = ReplyFrame(self.key[0], value)
-            data = encode_frame(frame) if self.encoding == "msgpack" else encode_line(frame)
+            data = encode_frame(frame) if self.key[3] == "msgpack" else encode_line(frame)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             self.fail(Code.HANDLER_FAILED, f"the reply of {self.key[1]} cannot be sent: {error}")
             return
@@ -78,13 +77,6 @@ class Asked:
         assert self.error is not None
         code, message, detail = self.error
         return ErrorFrame(code=code, message=message, id=self.key[0], detail=detail)
-
-    def said_in(self, encoding: Encoding) -> bytes:
-        """Return the reply as it goes to a client that speaks another encoding than the first one."""
-        codec = CODECS[self.encoding]
-        frame = codec.decode_from_server(self.data[HEADER.size :] if self.encoding == "msgpack" else self.data)
-        assert isinstance(frame, ReplyFrame)
-        return encode(ReplyFrame(frame.id, codec.decoder(Any)(frame.body)), encoding)
 
     def _finish(self) -> None:
         self.done = True
@@ -108,11 +100,11 @@ class Answers:
 
     def ask(self, request: RequestFrame, encoding: Encoding) -> tuple[Asked, bool]:
         """Return the request's entry, and whether it is new and has to be begun."""
-        key = request.id, request.to, hash(bytes(request.body))
+        key = request.id, request.to, hash(bytes(request.body)), encoding
         known = self._known.get(key)
         if known is not None:
             return known, False
-        asked = self._known[key] = Asked(key, encoding, self)
+        asked = self._known[key] = Asked(key, self)
         return asked, True
 
     def finished(self, asked: Asked) -> None:

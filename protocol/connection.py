@@ -21,7 +21,7 @@ from protocol.hearing import PIECE, SMALL_PIECE, Hangup, Hearing
 from protocol.limits import Limits
 from protocol.listening import hung_up
 from protocol.outbox import Feed, Outbox
-from protocol.turns import Turns
+from protocol.turns import LATELY, Turns
 from protocol.wire import (
     VERSION,
     CastFrame,
@@ -76,6 +76,7 @@ class Connection:
         self._receiver = self._backend.receiver(sock, self._receive)
         self._writer = Writer(sock, self._backend, self._take_out, limits.write_within, self._on_broken)
         self._outbox = Outbox(self._writer.soon)
+        self._wanted_more = -math.inf  # when a turn was last too short for it
         self._held_back = False
         """Nothing is read until the client has taken more of its answers."""
         self._timer: TimerHandle | None = None
@@ -136,19 +137,16 @@ class Connection:
             self._hung_up.set()
         if self._at_end.is_set():
             return  # what is still said after the end of the conversation is not heard
-        with Boundary(None) as edge:
-            if isinstance(data, OSError):
-                raise data
-            if data:
-                self._hearing.take(data, SMALL_PIECE if self._turns.contended else PIECE)
-                self._outbox.encoding = self._hearing.codec.encoding
-                self._handle()
-            else:
-                self._at_end.set()
-        if edge.error is not None:
-            self._fail(edge.error)
+        if isinstance(data, OSError):
+            self._fail(data)
+        elif not data:
+            self._at_end.set()
+        else:
+            self._hearing.take(data, SMALL_PIECE if self._turns.contended else PIECE)
+            self._outbox.encoding = self._hearing.codec.encoding
+            self._go_on(fresh=True)
 
-    def _handle(self) -> None:
+    def _handle(self, *, fresh: bool) -> None:
         """Handle what was heard, for a turn; nothing more is read while some of it is left or answers are not taken."""
         hearing, outbox = self._hearing, self._outbox
         progress = False
@@ -165,17 +163,20 @@ class Connection:
             self._receiver.pause()
         elif hearing.more:
             self._receiver.pause()
+            self._wanted_more = perf_counter()
             self._turns.put_off(self._backend, self._go_on)
         else:
             self._receiver.resume()
+            if fresh and perf_counter() - self._wanted_more > LATELY:
+                self._turns.was_brief()
         self._set_deadline(progress)
 
-    def _go_on(self) -> None:
-        """Handle what was left over from the turn before."""
+    def _go_on(self, *, fresh: bool = False) -> None:
+        """Handle what has come, or what was left over from the turn before."""
         if self._at_end.is_set():
             return
         with Boundary(None) as edge:
-            self._handle()
+            self._handle(fresh=fresh)
         if edge.error is not None:
             self._fail(edge.error)
 
@@ -299,9 +300,8 @@ class Connection:
             for _ in range(count):
                 outbox.put(asked.failure())
             return
-        data = asked.data if asked.encoding == outbox.encoding else asked.said_in(outbox.encoding)
         for _ in range(count):
-            outbox.put_encoded(data)
+            outbox.put_encoded(asked.data)
 
     def _cast(self, frame: CastFrame, codec: Codec) -> None:
         try:

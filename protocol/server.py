@@ -24,7 +24,7 @@ from protocol.connection import Connection
 from protocol.handler import Handler
 from protocol.limits import Limits
 from protocol.listening import Listening, listening, may_command, peer_of
-from protocol.turns import PAUSE, Turns
+from protocol.turns import Turns
 from protocol.wire import VERSION, Code, WelcomeFrame
 
 __all__ = ["Limits", "Traffic", "serve"]
@@ -146,7 +146,7 @@ class _Server:
                 while True:
                     self._turns.begin(self)
                     self._receive(listener.accept()[0])
-                    await anyio.sleep(PAUSE if self._turns.contended else 0)
+                    await anyio.sleep(self._turns.pause)
             except (BlockingIOError, ConnectionAbortedError):
                 continue
             except OSError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from protocol.answers import Answers, Asked
-from protocol.wire import ErrorFrame, RequestFrame
+from protocol.framing import encode_frame
+from protocol.wire import ErrorFrame, ReplyFrame, RequestFrame
 
 
 def request(id: str, body: bytes = b"{}") -> RequestFrame:
@@ -57,7 +58,18 @@ def test_an_answer_is_told_once_to_each_who_waits_and_never_changes() -> None:
     asked.reply({"n": 2})
     asked.fail("late", "too late")
     assert told == [asked, asked]
-    assert asked.said_in("json") == b'{"type":"reply","id":"a","body":{"n":1}}\n'
+    assert asked.data == encode_frame(ReplyFrame(id="a", body={"n": 1}))
+
+
+def test_the_same_bytes_in_the_other_encoding_are_another_request() -> None:
+    memory = Answers()
+    first, _ = memory.ask(request("a", b"1"), "json")  # the number 1; in msgpack, 49
+    second, new = memory.ask(request("a", b"1"), "msgpack")
+    assert new and second is not first
+    first.reply(1)
+    second.reply(49)
+    assert first.data == b'{"type":"reply","id":"a","body":1}\n'
+    assert second.data == encode_frame(ReplyFrame(id="a", body=49))
 
 
 def test_a_failure_keeps_its_detail() -> None:

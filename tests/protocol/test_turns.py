@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import anyio
 import pytest
 
 from protocol.backend import current_backend
 from protocol.framing import HEADER, encode
 from protocol.hearing import PIECE, Hangup, Hearing
-from protocol.turns import Turns
+from protocol.turns import LATELY, PAUSE, Turns
 from tests.protocol.house import House, Raw, request, serving, until
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +71,47 @@ async def test_turns_are_put_off_only_while_others_speak() -> None:
     await until(lambda: came == ["alone", "first", "second"])
 
 
+async def test_a_pause_is_made_only_for_who_is_brief(path: Path) -> None:
+    turns = Turns()
+    turns.begin("one")
+    turns.begin("other")
+    assert turns.pause == 0, "both want more: nobody has anything of the time between"
+    turns.was_brief()
+    assert turns.pause == PAUSE
+    turns._brief -= LATELY
+    assert turns.pause == 0
+    turns.was_brief()
+    turns._changed -= LATELY
+    assert turns.pause == 0, "there is nobody else"
+
+
+async def test_those_who_all_say_much_do_not_wait_for_nobody(path: Path) -> None:
+    house = House()
+    ids = count()
+    async with serving(path, house), Raw(path, "msgpack") as one, Raw(path, "msgpack") as other:
+
+        async def say_all(client: Raw) -> None:
+            flood = b"".join(
+                encode(request(str(next(ids)), {"type": "echo", "text": "x"}), "msgpack") for _ in range(FLOOD)
+            )
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.send_bytes, flood)
+                for _ in range(FLOOD):
+                    await client.receive()
+
+        for client in (one, other):
+            await client.greet()
+        begun = perf_counter()
+        for client in (one, other):
+            await say_all(client)
+        one_by_one = perf_counter() - begun
+        begun = perf_counter()
+        async with anyio.create_task_group() as tasks:
+            for client in (one, other):
+                tasks.start_soon(say_all, client)
+        assert perf_counter() - begun < 2 * one_by_one
+
+
 async def test_what_is_heard_is_cut_piece_by_piece() -> None:
     hearing = Hearing(1 << 20)
     hearing.take((HEADER.pack(1) + b"x") * PIECE)
@@ -95,6 +139,7 @@ async def test_one_turn_that_was_put_off_comes_at_a_time_however_many_wait() -> 
 
     turns = Turns()
     turns.begin("one")
+    turns.was_brief()
     came: list[int] = []
     for number in range(3):
         turns.put_off(Backend(), lambda number=number: came.append(number))  # type: ignore[arg-type]
