@@ -252,14 +252,12 @@ class Cell:
             letter = self.queue[0]
             pending = letter if isinstance(letter, Pending) else None
             message: Message = letter if pending is None else pending.message  # type: ignore[assignment]
-            if pending is not None and pending.done:
-                self.queue.popleft()
-            elif type(message) is not kind:
+            gone = pending is not None and pending.done
+            if not gone and type(message) is not kind:
                 return None
-            else:
-                self.queue.popleft()
-                if self.after_take is not None and not self.after_take(letter):
-                    continue
+            self.queue.popleft()
+            taken = self.after_take is None or self.after_take(letter)
+            if taken and not gone:
                 if pending is not None:
                     pending.queued_in = None
                 return message, pending

@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import anyio
 import pytest
 
-from supervisor import ChildSpec, Mailbox, MailboxFull, Restarting, SpecError, SupervisorSpec, open_tree
+from supervisor import (
+    ChildSpec,
+    Mailbox,
+    MailboxFull,
+    Reply,
+    Restarting,
+    SpecError,
+    SupervisorSpec,
+    on_batch,
+    open_tree,
+)
 from supervisor.testing import EventLog, Gate, eventually, settle
 from tests.supervisor.helpers import (
+    Batched,
     Counter,
     DroppingNewest,
     DroppingOldest,
@@ -238,6 +252,33 @@ async def test_a_poison_message_does_not_sit_at_the_head_for_ever() -> None:
         tree.ref("a").cast(Put(1))
         await eventually(lambda: actor.values == [1])
         assert tree.view().children[0].restarts == 1
+
+
+class _Interrupting(Narrow):
+    """Says something to itself for each batch, as anybody might in that moment."""
+
+    @on_batch(Batched)
+    async def _(self, batch: Sequence[tuple[Batched, Reply[int]]]) -> None:
+        for message, reply in batch:
+            reply.send(message.value)
+        with suppress(MailboxFull):
+            self.context.ref("a").cast(Put(9))
+
+
+async def test_the_room_of_a_call_that_was_given_up_goes_to_who_waits_for_room_also_beside_a_batch() -> None:
+    actor = _Interrupting()
+    async with open_tree(one(actor)) as tree, anyio.create_task_group() as tasks:
+        ref = tree.ref("a")
+        ref.request(Hold(), timeout=60)
+        await settle()
+        ref.request(Batched(1), timeout=60)
+        given_up = ref.request(Batched(2), timeout=60)
+        for value in (1, 2, 3):
+            tasks.start_soon(ref.send, Put(value))
+            await settle()
+        given_up.cancel()
+        actor.hold.set()
+        assert await _values(tree) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("bad", [{"bound": 0}, {"bound": 1.5}, {"overflow": "explode"}])
