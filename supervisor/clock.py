@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 import anyio
@@ -34,6 +35,10 @@ class Clock(ABC):
     @abstractmethod
     def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
         """Call back on the event loop after so many seconds of this clock. What the callback raises is only logged."""
+
+    def left_alone(self) -> AbstractContextManager[None]:
+        """For the time in which a tree is closed: a clock that waits to be moved has to go by itself."""
+        return nullcontext()
 
 
 class SystemClock(Clock):

@@ -37,7 +37,7 @@ class Ending:
             asked_by_it.refuse(WAITS_FOR_ASKER)
         until = self.due()
         if until is None or until > self._asked:
-            self._incarnation.stop(reason, None if until is None else until - self._asked)
+            self._incarnation.stop(reason)
         else:
             self._kill()
 

@@ -74,8 +74,8 @@ class Incarnation(Protocol):
     def start(self) -> None:
         """Begin. The ack, or the end with ``StartFailed``, comes through the keeper."""
 
-    def stop(self, reason: Reason, limit: float | None) -> None:
-        """Ask it to stop with this reason; it has ``limit`` seconds (``None``: any), after which it will be killed.
+    def stop(self, reason: Reason) -> None:
+        """Ask it to stop with this reason. Whoever asks measures its time, and kills it when that is over.
 
         It finishes the message in hand, runs ``on_stop``, ends with ``reason``. Before the ack it gives up its start.
         """

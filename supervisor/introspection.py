@@ -156,7 +156,7 @@ class Introspection:
 
     def started(self, child: ChildRecord) -> None:
         """An incarnation serves its mailbox from now on."""
-        if self._runtime.stream.is_wanted(topic_of(child.id)):
+        if self._runtime.stream.is_heard(topic_of(child.id)):
             child.cell.put_system(Trace(True))
 
     # -- orders

@@ -88,8 +88,8 @@ class LinkIncarnation(ABC):
     def start(self) -> None:
         """Begin. The ack, or the end with ``StartFailed``, comes through the keeper."""
 
-    def stop(self, reason: Reason, limit: float | None) -> None:
-        """Ask the actor to stop. Before the ack it is ended at once; after ``limit`` the tree does it."""
+    def stop(self, reason: Reason) -> None:
+        """Ask the actor to stop. Before the ack it is ended at once."""
         if not self._acked:
             self.kill(reason)
         elif self._outbox is not None:

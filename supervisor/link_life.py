@@ -174,7 +174,7 @@ class LinkLife:
     def _stop(self, reason: Reason) -> None:
         assert self.life is not None
         self._cell.phase = Phase.STOPPING
-        self.life.stop(reason, None)
+        self.life.stop(reason)
         self._outbox.put(wire.Deaf())
 
     def _start(self, start: wire.Start) -> None:

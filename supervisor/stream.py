@@ -20,10 +20,6 @@ class EventStream:
         self.on_interest: Callable[[str, bool], None] = lambda topic, wanted: None
         """Told when a topic gets its first subscriber, and when it has lost its last."""
 
-    def is_wanted(self, topic: str) -> bool:
-        """Whether anybody subscribes to the topic."""
-        return topic in self._subscriptions
-
     def publish(self, topic: str, data: Mapping[str, Any]) -> None:
         """Give an entry to every subscriber of the topic."""
         subscriptions = self._subscriptions.get(topic)

@@ -61,17 +61,17 @@ class Supervisor(Steps):
             self.add(spec)
         self._task = self.runtime.backend.spawn(self._run, self.spec.id)
 
-    def stop(self, reason: Reason, limit: float | None) -> None:
+    def stop(self, reason: Reason) -> None:
         if self.stopping is None:
             self.stopping = reason
         self.wake()
 
     def kill(self, reason: Reason) -> None:
         self.hurry = True
-        self.stop(reason, None)
+        self.stop(reason)
 
     def fail(self, reason: Reason) -> None:
-        self.stop(reason, None)
+        self.stop(reason)
 
     def where(self) -> str:
         return self.runtime.backend.stack_of(self._task)
@@ -248,7 +248,7 @@ class Supervisor(Steps):
         mode = self.spec.auto_shutdown
         left = [other for other in self.children.values() if other.spec.significant and not self._is_over(other)]
         if mode == "any_significant" or (mode == "all_significant" and not left):
-            self.stop(Shutdown(f"significant child {child.id} ended"), None)
+            self.stop(Shutdown(f"significant child {child.id} ended"))
 
     def _is_over(self, child: ChildRecord) -> bool:
         return child.status in (Status.STOPPED, Status.NEW) and not child.alive
@@ -284,7 +284,7 @@ class Supervisor(Steps):
             report_lifecycle(child, "gave_up", reason=reason)
             self.gave_up = True
             why = "" if reason is None else f" ({describe(reason)})"
-            self.stop(Shutdown(f"reached maximum restart intensity: {child.id}{why}"), None)
+            self.stop(Shutdown(f"reached maximum restart intensity: {child.id}{why}"))
 
     def _schedule(self, child: ChildRecord, status: Status, due: float) -> None:
         child.status = status

@@ -101,7 +101,7 @@ class TaskIncarnation:
         self._scope = anyio.CancelScope()
         self._task = self.surroundings.backend.spawn(self._run, self.cell.name)
 
-    def stop(self, reason: Reason, limit: float | None) -> None:
+    def stop(self, reason: Reason) -> None:
         self._timed = True
         self.ask_stop(reason)
         if not self.acked:

@@ -96,7 +96,7 @@ class Tree:
         """
         if not self.stopping:
             self._exit_code = exit_code
-        self._root.stop(Shutdown(reason), None)
+        self._root.stop(Shutdown(reason))
 
     def shorten_deadline(self, seconds: float) -> None:
         """From now on no stop may take longer than so many seconds; whoever takes longer is killed."""
@@ -150,11 +150,19 @@ class Tree:
             raise TreeStartFailed(self.name, reason)
 
     async def close(self) -> None:
-        """Stop the tree, in reverse order, and wait for it."""
-        self._root.stop(Shutdown(), None)
-        await self._until_ended()
+        """Stop the tree, in reverse order, and wait for it, also where asyncio cancels the task that waits once more:
+        no shield keeps that out, and nobody may be left behind. It is cancelled afterwards."""
+        self._root.stop(Shutdown())
+        cancelled: BaseException | None = None
+        while self._ended is None:
+            try:
+                await self._change()
+            except anyio.get_cancelled_exc_class() as error:
+                cancelled = error
         self.stream.close()
         self._runtime.alarms.close()
+        if cancelled is not None:
+            raise cancelled
         if self._runtime.stuck:
             raise StopIncomplete(list(self._runtime.stuck.values()))
 
@@ -194,5 +202,5 @@ async def open_tree(
         await tree.boot()
         yield tree
     finally:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), tree.clock.left_alone():
             await tree.close()

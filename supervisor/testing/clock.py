@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final
 
-from protocol.backend import current_backend
+from protocol.backend import TimerHandle, current_backend
 from supervisor.clock import Clock
 from supervisor.testing.watching import settle
+
+ALONE_RATE: Final = 5.0
+"""Seconds that pass in a real one while the clock is left alone: what is real beside it, a process, can end in time."""
+
+ALONE_MOST: Final = 2.0
+"""Real seconds, at most, from one timer to the next while the clock is left alone."""
 
 
 class _VirtualTimer:
@@ -30,14 +38,15 @@ class _VirtualTimer:
 class VirtualClock(Clock):
     """Moves only by :meth:`advance`. Sleeps, call timeouts, backoff and shutdown limits of a tree all follow it.
 
+    While a tree of it is closed it goes by itself, from timer to timer, since the test that would move it waits for
+    that: one that fails with an actor that does not end is over in seconds, and says so.
+
     Example::
 
         clock = VirtualClock()
         async with open_tree(spec, clock=clock) as tree:
             await clock.advance(3600)
             assert tree.view().uptime_s == 3600
-
-    Leaving the block waits for stops, so nothing in them should need time to pass.
 
     Args:
         start: the time of day at the beginning, aware.
@@ -50,6 +59,9 @@ class VirtualClock(Clock):
         self._now = 0.0
         self._timers: list[_VirtualTimer] = []
         self._order = itertools.count()
+        self._alone = 0
+        self._next: TimerHandle | None = None
+        """While it is left alone: the real timer of its next step."""
 
     def monotonic(self) -> float:
         return self._now
@@ -86,6 +98,7 @@ class VirtualClock(Clock):
 
     async def advance(self, seconds: float) -> None:
         """Let so many seconds pass: fire what is due, in order, and let every task run until all wait again."""
+        self._stand_still()  # somebody moves it
         end = self._now + seconds
         await self.settle()
         while self._timers and self._timers[0].due <= end:
@@ -94,4 +107,39 @@ class VirtualClock(Clock):
                 self._now = max(self._now, timer.due)
                 timer.callback()
                 await self.settle()
-        self._now = end
+        self._now = max(self._now, end)
+
+    @contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """Within the block it goes by itself, at ``ALONE_RATE``, faster where nothing is due for long, until somebody
+        moves it."""
+        self._alone += 1
+        if self._next is None:
+            self._next = current_backend().call_later(self._until_next(), self._step)
+        try:
+            yield
+        finally:
+            self._alone -= 1
+            if not self._alone:
+                self._stand_still()
+
+    def _stand_still(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _until_next(self) -> float:
+        """The real seconds until the next step of a clock that is left alone."""
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+        return min(ALONE_MOST, (self._timers[0].due - self._now) / ALONE_RATE) if self._timers else ALONE_MOST
+
+    def _step(self) -> None:
+        """Fire the next timer, and look at the one after it. One that is never due is left."""
+        self._next = None
+        if self._timers and self._timers[0].due < float("inf"):
+            timer = heapq.heappop(self._timers)
+            if timer.callback is not None:
+                self._now = max(self._now, timer.due)
+                timer.callback()
+        self._next = current_backend().call_later(self._until_next(), self._step)

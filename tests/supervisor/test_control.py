@@ -116,7 +116,7 @@ async def test_a_trace_ends_with_its_connection(socket: Path) -> None:
             event = await anext(events)
             assert isinstance(event, TailEvent)
             assert (event.topic, event.data["message"]) == ("trace/a", "Put")
-        await eventually(lambda: not tree.stream.is_wanted("trace/a"), 5)
+        await eventually(lambda: not tree.stream.is_heard("trace/a"), 5)
 
 
 async def test_the_socket_restarts_itself_on_request(socket: Path) -> None:

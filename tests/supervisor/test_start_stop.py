@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 
@@ -340,3 +342,27 @@ async def test_a_child_that_acks_and_ends_at_once_has_started() -> None:
 
     async with open_tree(SupervisorSpec("root", [ChildSpec("a", Brief), ChildSpec("b", Counter)])) as tree:
         await eventually(lambda: tree.view().children[0].restarts == 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_task_that_is_cancelled_again_while_it_leaves_the_tree_leaves_nobody_behind() -> None:
+    """Only asyncio lets anybody do that: no scope of anyio keeps ``Task.cancel`` out."""
+    gate = Gate()
+    gate.hold_stop()
+    entered = anyio.Event()
+
+    async def program() -> None:
+        async with open_tree(SupervisorSpec("root", [ChildSpec("a", lambda: GatedActor(gate))])):
+            entered.set()
+            await anyio.sleep_forever()
+
+    task = asyncio.create_task(program())
+    await entered.wait()
+    for _ in range(3):
+        task.cancel()
+        await settle()
+    assert not task.done(), "it waits for the tree"
+    gate.stop_gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(gate.stops) == 1
