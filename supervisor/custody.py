@@ -15,7 +15,7 @@ import secrets
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ TAG = "SUPERVISOR_CUSTODY"
 """Name of the environment variable that marks every process started under a host."""
 
 _PROC = Path("/proc")
+_LISTINGS = 8
+"""How often the list of processes is read until it has nothing new."""
 _EXEC_LOOK, _EXEC_LOOKS = 0.002, 5
 """A process in the middle of an exec has no environment for a moment: how long until another look, and how many."""
 _PF_KTHREAD = 0x00200000
@@ -80,9 +82,15 @@ def stopped(number: int) -> bool:
     return stat is not None and stat.state in "Tt"
 
 
-def _everyone() -> list[_Stat]:
-    numbers = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
-    return [stat for number in numbers if (stat := _stat(number)) is not None]
+def _everyone() -> Iterator[_Stat]:
+    """Yield every process, and then those that have come meanwhile: one that forks and ends is gone from its place."""
+    seen: set[int] = set()
+    for _ in range(_LISTINGS):
+        new = {int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()} - seen
+        if not new:
+            return
+        seen |= new
+        yield from (stat for number in sorted(new, reverse=True) if (stat := _stat(number)) is not None)
 
 
 def descendants(ancestor: int, without: Collection[int] = ()) -> list[Pid]:
@@ -144,7 +152,7 @@ def _tags() -> Iterable[tuple[Pid, str]]:
     """Return every other running process that bears a tag, with its tag."""
     marker = f"{TAG}=".encode()
     me = os.getpid()
-    unread = [stat.pid for stat in _everyone() if stat.runs and stat.pid.number != me]
+    unread: Iterable[Pid] = (stat.pid for stat in _everyone() if stat.runs and stat.pid.number != me)
     for last in [False] * _EXEC_LOOKS + [True]:
         between: list[Pid] = []
         for pid in unread:
@@ -159,8 +167,8 @@ def _tags() -> Iterable[tuple[Pid, str]]:
                     yield pid, entry[len(marker) :].decode(errors="replace")
         if last or not between:
             return
-        unread = between
         time.sleep(_EXEC_LOOK)
+        unread = [pid for pid in between if alive(pid)]  # one that has ended has no environment, either
 
 
 def tagged(tag: str) -> list[Pid]:

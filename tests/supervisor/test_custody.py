@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -180,10 +181,12 @@ while time.monotonic() < end:
     if os.fork():
         os._exit(0)
 """
-    lines(spawn(code, **{custody.TAG: tag}), 1)
+    process = spawn(code, **{custody.TAG: tag})
+    lines(process, 1)
     assert custody.end_all(lambda: custody.tagged(tag), 10.0) == []
-    time.sleep(0.2)  # long enough for hundreds of forks, had one been overlooked
-    assert custody.tagged(tag) == []
+    ended, _, _ = select.select([process.stdout], [], [], 5.0)
+    assert ended, "one was overlooked: each of them holds the pipe open"
+    assert lines(process, 1) == [""]
 
 
 def test_a_process_dies_with_its_parent(spawn: Spawn) -> None:
