@@ -27,7 +27,7 @@ from supervisor import (
     open_tree,
 )
 from supervisor.hosting import HostFailed, ProcessHost
-from supervisor.testing import EventLog, eventually
+from supervisor.testing import EventLog, VirtualClock, eventually
 from tests.supervisor.helpers import GetAll
 from tests.supervisor.process_actors import (
     Add,
@@ -119,7 +119,8 @@ async def test_a_host_that_imports_for_longer_than_a_start_may_take_is_kept_unle
 ) -> None:
     held = tmp_path / "held"
     start = ProcessStart(WORKER, preload=("tests.supervisor.preloads.held",), environment={"HELD_BY": str(held)})
-    async with tree_of(process_child(start=start, start_timeout=2.0)) as tree:
+    clock, worker_spec = VirtualClock(), process_child(start=start, start_timeout=2.0)
+    async with open_tree(SupervisorSpec("root", [worker_spec], intensity=5), clock=clock) as tree:
         worker, log = tree.ref("Worker"), EventLog(tree.stream)
         before = await worker.call(WhoAreYou())
         held.touch()
@@ -129,6 +130,8 @@ async def test_a_host_that_imports_for_longer_than_a_start_may_take_is_kept_unle
         (host,) = below()  # which imports
         if stopped:
             os.kill(host, signal.SIGSTOP)
+            await eventually(lambda: custody.stopped(host))
+        await clock.advance(2.0)
         again = await log.wait_for(event="restarting", actor="Worker", count=2)
         assert "no ack within 2 s" in again["reason"]
         held.unlink()
