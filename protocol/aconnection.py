@@ -126,6 +126,9 @@ class AsyncConnection:
             if not self._exchanges:
                 self._rest()
         if (frame := exchange.frame) is not None:
+            exchange.frame = (
+                None  # it is kept for its deadline, perhaps behind one that waits long; an answer may be large
+            )
             return frame
         self._raise_if_broken()
         raise late()

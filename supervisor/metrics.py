@@ -16,20 +16,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from supervisor.introspection import Introspection
+from supervisor.mailbox import LostWhy
 from supervisor.tally import Figures, Series
 
 End = Literal["normal", "shutdown", "killed", "crash", "start_failed", "timeout"]
 ENDS: Final[tuple[End, ...]] = get_args(End)
 
-DEAD_LETTERS: Final = (
-    "not running",
-    "stopping",
-    "mailbox full",
-    "not handled",
-    "refused",
-    "cannot be encoded",
-    "not understood",
-)
+DEAD_LETTERS: Final[tuple[LostWhy, ...]] = get_args(LostWhy)
 """Why a message was handled by nobody."""
 
 

@@ -17,6 +17,7 @@ import anyio.abc
 import pytest
 
 from protocol.aclient import connect
+from protocol.aconnection import Exchange
 from protocol.client import Client, Failed, Lagged, NoDaemon
 from protocol.framing import encode_frame
 from protocol.messages.common import Request, TailEvent
@@ -128,6 +129,19 @@ async def test_many_calls_at_once_over_one_connection(path: Path) -> None:
             for number in range(100):
                 tasks.start_soon(one, number)
     assert results == {number: str(number) for number in range(100)}
+
+
+async def test_what_was_answered_is_not_kept_behind_a_call_that_waits_long(path: Path) -> None:
+    house = House()
+    async with serving(path, house), connect(path) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(client.call, "House", Hold("h"), 3600)
+        await until(lambda: "h" in house.held)
+        for number in range(50):
+            assert await client.call("House", Echo(str(number)), 7200) == str(number)
+        kept = list(client._connection._deadlines._rising)
+        assert len(kept) > 50, "they are behind the first"
+        assert [exchange.frame for exchange in kept if isinstance(exchange, Exchange)] == [None] * len(kept)
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_cancelled_call_disturbs_no_other(path: Path) -> None:
