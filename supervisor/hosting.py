@@ -134,17 +134,21 @@ class ProcessHost:
                 raise self._failure
 
     def _give_up(self, number: int) -> None:
+        self._answers.pop(number, None)
+        self._ends.pop(number, None)
         if number in self._unended:
             self._given_up.add(number)
             self.signal(number, signal.SIGKILL)
 
     async def settle(self, number: int | None = None) -> None:
-        """Wait until this child and all whose start was cancelled have ended. A host that does not obey is killed."""
+        """End this child and all whose start was cancelled. A host that does not obey is killed."""
         for one in [*self._given_up] if number is None else [*self._given_up, number]:
 
             def ended(one: int = one) -> bool:
                 return one not in self._unended
 
+            if not ended():
+                self.signal(one, signal.SIGKILL)
             with anyio.move_on_after(END_LIMIT):
                 await self._until(ended)
             if not ended():  # the host is stopped, or wedged: the end of file on its socket comes next
