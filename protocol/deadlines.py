@@ -57,12 +57,20 @@ class Deadlines:
         return len(self._rising) + len(self._heap)
 
     def add(self, call: Expiring) -> None:
-        """Expire the call at its deadline unless it is done by then."""
+        """Expire the call at its deadline unless it is done by then.
+
+        Raises:
+            ValueError: the deadline is not a number, before or after which nothing would ever be.
+        """
         deadline = call.deadline
         rising = self._rising
         while rising and rising[0].done:
             rising.popleft()
-        if not rising or rising[-1].deadline <= deadline:
+        if rising and rising[-1].deadline <= deadline:
+            rising.append(call)
+        elif deadline != deadline:
+            raise ValueError("the time limit of a call is not a number")
+        elif not rising:
             rising.append(call)
         else:
             heapq.heappush(self._heap, (deadline, next(self._order), call))

@@ -6,12 +6,12 @@ import anyio
 import pytest
 
 from protocol.backend import current_backend
-from supervisor import CallFailed, CallTimeout, HandlerFailed, Refused, Restarting
+from supervisor import CallFailed, CallTimeout, HandlerFailed, Refused, Restarting, open_tree
 from supervisor.mailbox import Cell, Phase
 from supervisor.registry import Registry
 from supervisor.reply import Pending, as_call_failure
 from supervisor.testing import VirtualClock, settle
-from tests.supervisor.helpers import GetAll
+from tests.supervisor.helpers import Counter, Defer, GetAll, one
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +130,18 @@ def test_what_a_caller_is_told_of_an_error() -> None:
     assert isinstance(crashed, HandlerFailed)
     assert (crashed.error_type, crashed.text) == ("KeyError", "'k'")
     assert "raise KeyError" in crashed.traceback
+
+
+async def test_a_time_limit_that_is_no_number_is_refused_and_keeps_no_other_from_passing() -> None:
+    clock = VirtualClock()
+    async with open_tree(one(Counter()), clock=clock) as tree:
+        ref = tree.ref("a")
+        with pytest.raises(ValueError, match="not a number"):
+            ref.request(Defer(), timeout=float("nan"))
+        calls = [ref.request(Defer(), timeout=timeout) for timeout in (2.0, 1.0)]
+        with pytest.raises(ValueError, match="not a number"):
+            await ref.call(Defer(), timeout=float("nan"))
+        await clock.advance(1)
+        assert [call.done for call in calls] == [False, True]
+        await clock.advance(1)
+        assert [call.done for call in calls] == [True, True]
