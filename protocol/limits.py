@@ -15,7 +15,8 @@ class Limits:
     frame_within: float = 10.0
     """From the first byte of a message to its last."""
     write_within: float = 5.0
-    """A client that takes not one byte for so long is given up."""
+    """A client is given up that in this time does not take three quarters of a full socket buffer: before that Linux
+    does not call it writable."""
     retry_within: float = 30.0
     """How long a request whose client has gone goes on, so that the same request sent again finds its answer."""
     in_flight: int = 128

@@ -16,7 +16,8 @@ class Writer:
 
     Args:
         take: returns the next bytes to write, nothing if there are none.
-        within: seconds after which a reader that takes not one byte is given up.
+        within: seconds after which a reader is given up whose full buffer has not become three quarters empty, which is when
+            Linux calls a Unix socket writable again.
         broken: called once when nothing can be written any more: with the error, or ``TimeoutError``.
     """
 
