@@ -16,8 +16,8 @@ class Writer:
 
     Args:
         take: returns the next bytes to write, nothing if there are none.
-        within: seconds after which a reader is given up whose full buffer has not become three quarters empty, which is when
-            Linux calls a Unix socket writable again.
+        within: seconds after which a reader is given up whose full buffer has not become three quarters empty: before
+            that Linux does not call a Unix socket writable.
         broken: called once when nothing can be written any more: with the error, or ``TimeoutError``.
     """
 
